@@ -17,6 +17,7 @@ mod keys;
 mod kiln;
 mod kinds;
 mod languages;
+mod linked;
 mod locking;
 mod logging;
 mod looking;

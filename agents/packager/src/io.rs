@@ -114,6 +114,8 @@ pub(crate) struct Shared {
     pub(crate) npm_found: Found,
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
+    /// What files of Python packages hash to that lie in directories of this machine.
+    pub(crate) local_digests: pypi::local::Digests,
     pub(crate) unpacker: Arc<Unpacker>,
     /// Where files that broke off wait.
     pub(crate) partials: PathBuf,
@@ -156,6 +158,7 @@ impl Client {
             learner: Learner::new(&settings.state_dir),
             npm_found: Found::default(),
             metadata_files: Mutex::default(),
+            local_digests: pypi::local::Digests::default(),
             unpacker: settings.unpacker,
         };
         Self::of(Arc::new(shared), settings.request)
@@ -253,6 +256,11 @@ impl Client {
         let endpoint = &self.npm.resolved()?.endpoint;
         let mut registries = endpoint.scopes.values().chain([&endpoint.default]);
         Ok(registries.any(|registry| registry.origin() == url.origin()))
+    }
+
+    /// Where a file of a Python package lies on this machine, in a directory that is looked at beside the indexes.
+    pub(crate) fn pypi_here(&self, name: &PackageName, file: &str) -> Result<Option<PathBuf>> {
+        self.pypi.here(name, file)
     }
 
     /// Which kinds of files count, as the person told pip.

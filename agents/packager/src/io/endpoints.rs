@@ -12,9 +12,11 @@ mod indexes;
 mod installed;
 mod keyring;
 pub(crate) mod learn;
+mod links;
 mod netrc;
 mod npmrc;
 mod pip;
+mod requirements;
 mod uv;
 
 use std::collections::BTreeMap;

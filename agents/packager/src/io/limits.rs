@@ -9,6 +9,12 @@ use std::time::Duration;
 pub const CANCELLATION_INTERVAL: Duration = Duration::from_millis(20);
 /// Further Python indexes that are asked before the main one; each may cost a question for every package.
 pub const INDEXES_MAX: usize = 8;
+/// Pages and directories that list files of Python packages beside the indexes; each is read for every package.
+pub const LINKS_MAX: usize = 32;
+/// Files that one of them may list; the largest known pages have about 60,000.
+pub const LINKED_FILES_MAX: usize = 200_000;
+/// Files of this machine whose digest a process remembers, by their status: some 200 bytes each.
+pub const LOCAL_DIGESTS_MAX: usize = 20_000;
 /// Redirects followed for one request; browsers take 20, registries need one or two.
 pub const REDIRECTS_MAX: usize = 8;
 /// Tries of one request, the first included: rides out a restarting mirror, ends in seconds when it is down.

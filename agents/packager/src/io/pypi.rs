@@ -2,11 +2,14 @@
 
 pub(crate) mod core_metadata;
 pub(crate) mod file_name;
+pub(crate) mod links;
+pub(crate) mod local;
 pub(crate) mod page;
 mod page_html;
 pub(crate) mod source;
 mod wheel;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -14,6 +17,7 @@ use futures::future::{BoxFuture, Either, select};
 use pep508_rs::PackageName;
 use url::Url;
 
+use self::links::Linked;
 use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
@@ -58,6 +62,8 @@ pub(crate) struct Resolved {
 pub(crate) struct PypiClient {
     session: Session,
     resolved: OnceLock<Result<Arc<Resolved>>>,
+    /// What directories of this machine list beside the indexes.
+    directories: OnceLock<Result<Vec<Linked>>>,
     /// Who is asked about what arrives.
     ahead: Arc<Follower<dyn Ahead>>,
 }
@@ -72,7 +78,8 @@ struct Maker {
 
 impl PypiClient {
     pub(crate) fn new(session: Session) -> Self {
-        Self { session, resolved: OnceLock::new(), ahead: Arc::default() }
+        let (resolved, directories) = (OnceLock::new(), OnceLock::new());
+        Self { session, resolved, directories, ahead: Arc::default() }
     }
 
     /// Finds the endpoint on first use.
@@ -162,6 +169,7 @@ impl Maker {
     fn all(&self, next: Vec<Next>) -> Vec<Arc<dyn Resource>> {
         let resource = |next| match next {
             Next::Project(name) => self.project(&name).ok(),
+            Next::CoreMetadata(_, file) if path_of(&file).is_some() => None,
             Next::CoreMetadata(project, file) => self.core_metadata(&project.name, &file).ok(),
         };
         next.into_iter().filter_map(resource).collect()
@@ -174,13 +182,17 @@ impl Maker {
 
 impl Metadata for PypiClient {
     fn project(&self, name: &PackageName) -> Result<Arc<Project>> {
-        match self.session.ask(self.maker()?.project(name)?)? {
-            Value::Project(project) => Ok(project),
-            _ => Err(super::resource::wrong_kind()),
-        }
+        self.with_linked(name)
     }
 
     fn core_metadata(&self, project: &Project, file: &Arc<File>) -> Result<Arc<CoreMetadata>> {
+        if let Some(path) = path_of(file) {
+            let Session { shared, request } = &self.session;
+            let about = (&shared.local_digests, &*shared.unpacker);
+            let body =
+                local::metadata(&path, &file.kind, &file.hashes, about, &request.cancellation)?;
+            return Ok(Arc::new(read_headers(&body, &project.name, file)?.1));
+        }
         match self.session.ask(self.maker()?.core_metadata(&project.name, file)?)? {
             Value::CoreMetadata(metadata) => Ok(metadata),
             _ => Err(super::resource::wrong_kind()),
@@ -188,12 +200,21 @@ impl Metadata for PypiClient {
     }
 
     fn prefetch_project(&self, name: &PackageName) -> bool {
+        let is_asked = self.resolved().is_ok_and(|resolved| {
+            !resolved.endpoint.has_no_index || resolved.endpoint.pins.contains_key(name)
+        });
+        if !is_asked {
+            return true;
+        }
         // What is wrong is reported when it is really asked for; the same below.
         let resource = self.maker().and_then(|maker| maker.project(name));
         resource.is_ok_and(|resource| self.session.announce(resource))
     }
 
     fn prefetch_core_metadata(&self, project: &Arc<Project>, file: &Arc<File>) {
+        if path_of(file).is_some() {
+            return;
+        }
         let resource = self.maker().and_then(|maker| maker.core_metadata(&project.name, file));
         if let Ok(resource) = resource {
             self.session.announce(resource);
@@ -414,6 +435,28 @@ impl CoreResource {
     }
 }
 
+/// What a file says of itself, and how long that part of `body` is.
+fn read_headers(body: &Bytes, name: &PackageName, file: &File) -> Result<(usize, CoreMetadata)> {
+    let headers = core_metadata::headers(body);
+    if file.kind == FileKind::Source && !source::is_static(headers) {
+        return Err(source::needs_build(&file.name));
+    }
+    let metadata = core_metadata::parse(headers, name, &file.version)
+        .map_err(|why| core_metadata::bad(&file.name, &why))?;
+    Ok((headers.len(), metadata))
+}
+
+/// Where a place of this machine is.
+fn local_path(url: &Url) -> Option<PathBuf> {
+    url.to_file_path().ok().filter(|_| url.scheme() == "file")
+}
+
+/// Where a file is that lies on this machine.
+fn path_of(file: &File) -> Option<PathBuf> {
+    let is_local = file.url.starts_with("file:");
+    Url::parse(&file.url).ok().filter(|_| is_local).as_ref().and_then(local_path)
+}
+
 fn verify(bytes: &[u8], expected: &Hashes, url: &Url) -> Result<()> {
     let digest = |algorithm| crate::hex::hex(ring::digest::digest(algorithm, bytes).as_ref());
     let pairs =
@@ -475,13 +518,8 @@ impl Resource for CoreResource {
             }
             false => answer.body.clone(),
         };
-        let headers = core_metadata::headers(&body);
-        if self.is_source() && !source::is_static(headers) {
-            return Err(source::needs_build(&self.file.name));
-        }
-        let metadata = core_metadata::parse(headers, &self.name, &self.file.version)
-            .map_err(|why| core_metadata::bad(&self.file.name, &why))?;
-        let headers = body.slice(..headers.len());
+        let (length, metadata) = read_headers(&body, &self.name, &self.file)?;
+        let headers = body.slice(..length);
         let stored = Box::new(|| headers);
         Ok(Parsed { value: Value::CoreMetadata(Arc::new(metadata)), stored, packed: Bytes::new() })
     }

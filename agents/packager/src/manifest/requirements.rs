@@ -14,10 +14,12 @@ use crate::spec::{Spec, normalize_name};
 use agents_versions::shorten;
 
 mod include;
+mod options;
 #[cfg(test)]
 mod tests;
 
 pub use include::{Everything, read_all};
+pub use options::{Named, Places, named, places};
 
 /// What a requirements file asks for.
 #[derive(Clone, Debug, Default)]

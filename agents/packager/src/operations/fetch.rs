@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
+use pep508_rs::PackageName;
 
 use super::Task;
 use super::addresses::Finding;
@@ -80,7 +82,9 @@ impl Task<'_> {
         if let Some(package) = missing.iter().find(|package| package.artifact.built.is_some()) {
             return Err(built_and_gone(package));
         }
-        let far = missing.iter().filter(|package| path_of(package).is_none()).count();
+        let places = missing.iter().map(|package| self.place_of(package));
+        let places: Vec<Option<PathBuf>> = places.collect::<Result<_>>()?;
+        let far = places.iter().filter(|place| place.is_none()).count();
         if self.setting.offline && far > 0 {
             let (first, others) = (missing[0].purl(), missing.len() - 1);
             let more = if others > 0 { format!(" nor are {others} others") } else { String::new() };
@@ -91,11 +95,14 @@ impl Task<'_> {
         }
         self.tidy();
         let incoming = self.shop.new_incoming()?;
-        let (here, missing): (Vec<&Package>, Vec<&Package>) =
-            missing.into_iter().partition(|package| path_of(package).is_some());
-        for package in here {
-            self.copy(package, &incoming.path().join("copy"))?;
+        let mut far = Vec::new();
+        for (package, place) in missing.into_iter().zip(places) {
+            match place {
+                Some(path) => self.copy(package, &path, &incoming.path().join("copy"))?,
+                None => far.push(package),
+            }
         }
+        let missing = far;
         if missing.is_empty() {
             return Ok(0);
         }
@@ -181,6 +188,9 @@ impl Task<'_> {
     pub(super) fn fetch_to(&self, package: &Package, to: &Path) -> Result<()> {
         let Package { ecosystem, artifact, .. } = package;
         let purl = package.purl();
+        if let Some(path) = self.place_of(package)? {
+            return self.copy_planned(package, &path, to);
+        }
         if self.setting.offline {
             let file = &artifact.file_name;
             let message = format!("`{file}` has to be fetched, and nothing is fetched offline");
@@ -208,18 +218,34 @@ impl Task<'_> {
     }
 
     /// Brings a file of this machine into the store, if it is still the one that was planned.
-    fn copy(&self, package: &Package, to: &Path) -> Result<()> {
-        let Some(path) = path_of(package) else { return Ok(()) };
-        let content = copied(self, &path, to)?;
+    fn copy(&self, package: &Package, from: &Path, to: &Path) -> Result<()> {
+        self.copy_planned(package, from, to)?;
+        self.unpack(package, to).map(drop)
+    }
+
+    /// Copies a file of this machine, if it is still the one that was planned.
+    fn copy_planned(&self, package: &Package, from: &Path, to: &Path) -> Result<()> {
+        let content = copied(self, from, to)?;
         let planned = &package.artifact.hashes.sha256;
         if planned.as_ref().is_some_and(|planned| *planned != content.sha256) {
-            let message = format!("`{}` is not the file that was planned", path.display());
+            let message = format!("`{}` is not the file that was planned", from.display());
             let (ecosystem, name) = (package.ecosystem, &package.name);
             return Err(Error::new(Kind::Verification, "hash-mismatch", message).hint(format!(
                 "`bolide update {ecosystem}:{name}` takes what is there now; nothing was changed"
             )));
         }
-        self.unpack(package, to).map(drop)
+        Ok(())
+    }
+
+    /// Where an artefact lies on this machine, if it does: by the address that was planned, or by its name in a directory that is
+    /// configured. A lock names no addresses.
+    fn place_of(&self, package: &Package) -> Result<Option<PathBuf>> {
+        let artifact = &package.artifact;
+        if package.ecosystem != Ecosystem::Pypi || !artifact.url.is_empty() {
+            return Ok(path_of(package));
+        }
+        let Ok(name) = PackageName::from_str(&package.name) else { return Ok(None) };
+        self.registries.pypi_here(&name, &artifact.file_name)
     }
 
     /// Unpacks what has come while the rest is still under way: the one waits for the network, the other computes. A failure of either
@@ -422,10 +448,12 @@ fn built_and_gone(package: &Package) -> Error {
     ))
 }
 
-/// Where an artefact is that the project names by its path.
+/// Where an artefact is that the project names by its path, or that lies where packages are looked for beside an index.
 fn path_of(package: &Package) -> Option<PathBuf> {
     let artifact = &package.artifact;
-    let is_here = artifact.by_address && artifact.url.starts_with("file:");
+    // No index can name such an address.
+    let is_named = artifact.by_address || package.ecosystem == Ecosystem::Pypi;
+    let is_here = is_named && artifact.url.starts_with("file:");
     url::Url::parse(&artifact.url).ok().filter(|_| is_here)?.to_file_path().ok()
 }
 

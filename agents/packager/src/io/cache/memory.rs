@@ -9,6 +9,7 @@ use super::Key;
 use crate::error::Error;
 use crate::io::cargo::RegistryConfig;
 use crate::io::npm::search::Found;
+use crate::io::pypi::links::Linked;
 use crate::metadata::{cargo, npm, pypi};
 
 /// Something parsed, of any of the kinds that registries give.
@@ -16,6 +17,7 @@ use crate::metadata::{cargo, npm, pypi};
 pub(crate) enum Value {
     Packument(Arc<npm::Packument>),
     Project(Arc<pypi::Project>),
+    Links(Arc<Linked>),
     CoreMetadata(Arc<pypi::CoreMetadata>),
     Crate(Arc<cargo::Crate>),
     RegistryConfig(Arc<RegistryConfig>),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use pep508_rs::PackageName;
 use url::Url;
 
+use super::links::{self, Links};
 use super::{Finder, ProxyAddress, TransportSettings, registry_url};
 use super::{indexes, installed, keyring, netrc, uv};
 use crate::ecosystem::Ecosystem;
@@ -25,6 +26,10 @@ pub(crate) struct PypiEndpoint {
     pub(crate) first: Vec<Url>,
     /// Packages that come from one index and from nowhere else, whatever the others have.
     pub(crate) pins: BTreeMap<PackageName, Url>,
+    /// Pages on the web and directories (`file:///...`) that list files of all packages, beside what the indexes have.
+    pub(crate) links: Vec<Url>,
+    /// Whether no index is asked, but for packages that come from one of their own.
+    pub(crate) has_no_index: bool,
     pub(crate) credentials: Credentials,
     pub(crate) transport: TransportSettings,
     /// Which kinds of files count, as the person told pip: `--no-binary` and `--only-binary`.
@@ -34,8 +39,8 @@ pub(crate) struct PypiEndpoint {
 }
 
 /// One configuration file: `(section, key, value)` in order.
-struct ConfigFile {
-    path: PathBuf,
+pub(super) struct ConfigFile {
+    pub(super) path: PathBuf,
     values: Vec<(String, String, String)>,
 }
 
@@ -102,11 +107,16 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         Some(_) => indexes::Others::default(),
         None => indexes::find(environment, &uv, (&index, name.as_deref()), &mut credentials)?,
     };
+    let links = match finder.overrides.get(Ecosystem::Pypi) {
+        Some(_) => Links::default(),
+        None => links::find(environment, &files, &uv, &mut credentials)?,
+    };
     first.retain(|url| *url != index);
     add_netrc(finder, &index, is_the_persons, &mut credentials);
     // No project's file names the first ones.
     let named = first.iter().map(|url| (url, true));
-    let of_files = others.first.iter().chain(&others.explicit).map(|(url, is)| (url, *is));
+    let of_files = others.first.iter().chain(&others.explicit).chain(&links.places);
+    let of_files = of_files.map(|(url, is)| (url, *is));
     for (url, is_the_persons) in named.chain(of_files) {
         add_netrc(finder, url, is_the_persons, &mut credentials);
     }
@@ -135,7 +145,19 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         Some((choice, said.to_owned()))
     });
     let formats = formats.collect();
-    Ok(PypiEndpoint { index, first, pins, credentials, transport, formats, not_followed })
+    let has_no_index = links.has_no_index;
+    let links = links.places.into_iter().map(|(url, _)| url).collect();
+    Ok(PypiEndpoint {
+        index,
+        first,
+        pins,
+        links,
+        has_no_index,
+        credentials,
+        transport,
+        formats,
+        not_followed,
+    })
 }
 
 /// The further indexes that are configured: uv's, else pip's, each in the order in which it is written.
@@ -230,7 +252,7 @@ fn read_files(finder: &Finder<'_>) -> Result<Vec<ConfigFile>> {
 
 impl ConfigFile {
     /// A setting of `pip install`: its own section is stronger than the general one.
-    fn get(&self, key: &str) -> Option<&str> {
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
         ["install", "global"].into_iter().find_map(|section| {
             let found = self.values.iter().rev().find(|entry| entry.0 == section && entry.1 == key);
             found.map(|entry| entry.2.as_str())
@@ -301,21 +323,13 @@ fn add_netrc(
 
 fn not_followed(environment: &Environment, files: &[ConfigFile]) -> Vec<String> {
     let mut found = Vec::new();
-    for name in [
-        "PIP_NO_INDEX",
-        "PIP_TRUSTED_HOST",
-        "PIP_FIND_LINKS",
-        "PIP_CLIENT_CERT",
-        "UV_FIND_LINKS",
-        "UV_INSECURE_HOST",
-        "UV_NO_INDEX",
-    ] {
+    for name in ["PIP_TRUSTED_HOST", "PIP_CLIENT_CERT", "UV_INSECURE_HOST"] {
         if environment.variable(name).is_some() {
             found.push(format!("the environment variable `{name}`"));
         }
     }
     for file in files {
-        for key in ["no-index", "trusted-host", "find-links", "client-cert"] {
+        for key in ["trusted-host", "client-cert"] {
             if file.get(key).is_some() {
                 found.push(format!("`{key}` in `{}`", file.path.display()));
             }

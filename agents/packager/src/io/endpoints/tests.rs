@@ -1,6 +1,7 @@
 //! Configurations as people have them.
 
 mod arrivals;
+mod links;
 
 use super::learn::Learner;
 use super::*;
@@ -234,7 +235,8 @@ fn indexes_of_uv_are_asked_in_their_order_and_some_packages_come_from_one_alone(
         |name: &str| pypi.pins[&name.parse::<pep508_rs::PackageName>().expect("a name")].as_str();
     assert_eq!(pin("torch"), "https://gpu.example.invalid/whl/");
     assert_eq!(pin("b"), "https://first.example.invalid/simple/");
-    assert_eq!(pypi.not_followed.len(), 1, "{:?}", pypi.not_followed);
+    assert!(pypi.not_followed.is_empty(), "{:?}", pypi.not_followed);
+    assert_eq!(pypi.links, [url("https://flat.example.invalid/")]);
     // The person's own index of that name gets the login, the project's does not.
     let has_login = |place: &str| pypi.credentials.for_url(&url(place)).is_some();
     assert!(has_login("https://second.example.invalid/a/"));

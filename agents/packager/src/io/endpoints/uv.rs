@@ -1,14 +1,16 @@
-//! uv's configuration files, as far as they say where Python packages come from. Its variables are read with pip's.
+//! uv's configuration files and the project's requirements file, as far as they say where Python packages come from. uv's variables are
+//! read with pip's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Finder;
+use super::{Finder, requirements};
 use crate::error::{Error, Kind, Result};
 use crate::io::environment::Environment;
 use crate::io::secret::Credential;
+use crate::manifest::requirements::Places;
 
 /// The part of a `uv.toml` that is read; everything else passes.
 #[derive(Default, Deserialize)]
@@ -21,6 +23,8 @@ struct File {
     /// Only in a pyproject.toml; other kinds of sources are its reader's matter.
     sources: BTreeMap<String, toml::Value>,
     allow_insecure_host: Option<toml::Value>,
+    find_links: Vec<String>,
+    no_index: bool,
     pip: Pip,
 }
 
@@ -29,6 +33,8 @@ struct File {
 struct Pip {
     index_url: Option<String>,
     keyring_provider: Option<String>,
+    find_links: Vec<String>,
+    no_index: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -38,7 +44,7 @@ struct Index {
     url: String,
     default: bool,
     explicit: bool,
-    /// `simple`, or something that is not followed.
+    /// `simple`, or `flat`: one page, or a directory, with the files of all packages.
     format: Option<String>,
 }
 
@@ -76,6 +82,17 @@ pub(super) struct Other {
     pub(super) is_the_persons: bool,
 }
 
+/// A page or a directory that lists files of all packages.
+pub(super) struct Linked {
+    /// As it is written.
+    pub(super) place: String,
+    /// What a path begins at.
+    pub(super) base: PathBuf,
+    /// The file, for messages.
+    pub(super) from: String,
+    pub(super) is_the_persons: bool,
+}
+
 /// What the files say together.
 #[derive(Default)]
 pub(super) struct Uv {
@@ -85,6 +102,10 @@ pub(super) struct Uv {
     pub(super) of_person: Option<Named>,
     /// The other indexes, the project's before the person's, each in the order in which it is written.
     pub(super) others: Vec<Other>,
+    /// What lists files beside the indexes, the project's before the person's.
+    pub(super) links: Vec<Linked>,
+    /// Whether one of them wants no index to be asked.
+    pub(super) has_no_index: bool,
     /// Packages with the name of the index that the project takes them from.
     pub(super) sources: Vec<(String, String)>,
     /// Whether the person wants passwords from `keyring`.
@@ -98,6 +119,7 @@ pub(super) fn read(finder: &Finder<'_>) -> Result<Uv> {
     let environment = finder.environment;
     let mut uv = Uv::default();
     let has_files = environment.variable("UV_NO_CONFIG").is_none();
+    let mut is_described = false;
     for name in ["uv.toml", "pyproject.toml"] {
         let path = environment.project.join(name);
         let is_left_out = name == "uv.toml" && !has_files;
@@ -113,25 +135,31 @@ pub(super) fn read(finder: &Finder<'_>) -> Result<Uv> {
             "uv.toml" => Some(toml::from_str::<File>(text).map_err(|why| damaged(&path, &why))?),
             _ => {
                 let file: Pyproject = toml::from_str(text).map_err(|why| damaged(&path, &why))?;
+                is_described = file.project.is_some();
                 file.tool.uv.map(|mut settings| {
-                    settings.sources.retain(|_, _| file.project.is_some());
+                    settings.sources.retain(|_, _| is_described);
                     settings
                 })
             }
         };
         if let Some(file) = file {
             let from = path.display().to_string();
+            uv.take_links(&file, &path, false);
             uv.others.extend(file.others(&from, false));
             uv.sources.extend(file.pins());
             uv.of_project = uv.of_project.or(file.default_index(&from));
             uv.not_followed.extend(file.not_followed(&from));
         }
     }
+    if !is_described {
+        uv.take_requirements(requirements::read(finder)?, environment);
+    }
     let theirs = if has_files { paths(environment) } else { Vec::new() };
     for path in theirs {
         let Some(text) = finder.configuration(&path)? else { continue };
         let file: File = toml::from_str(&text).map_err(|why| damaged(&path, &why))?;
         let from = path.display().to_string();
+        uv.take_links(&file, &path, true);
         uv.of_person = uv.of_person.or(file.default_index(&from));
         uv.others.extend(file.others(&from, true));
         let keyring = file.keyring_provider.as_ref().or(file.pip.keyring_provider.as_ref());
@@ -161,7 +189,52 @@ fn paths(environment: &Environment) -> Vec<PathBuf> {
     paths
 }
 
+impl Uv {
+    /// What a file says beside indexes.
+    fn take_links(&mut self, file: &File, path: &Path, is_the_persons: bool) {
+        let flat = file.index.iter().filter(|index| index.is_flat()).map(|index| &index.url);
+        let written = file.find_links.iter().chain(&file.pip.find_links);
+        let base = path.parent().unwrap_or(Path::new("/"));
+        let link = |place: &String| Linked {
+            place: place.clone(),
+            base: base.to_owned(),
+            from: format!("`{}`", path.display()),
+            is_the_persons,
+        };
+        self.links.extend(flat.chain(written).map(link));
+        self.has_no_index |= file.no_index || file.pip.no_index;
+    }
+
+    /// What the project's requirements file says.
+    fn take_requirements(&mut self, said: Places, environment: &Environment) {
+        let from = format!("`{}`", environment.project.join(requirements::FILE).display());
+        let named = |url| Named { url, name: None, from: from.clone() };
+        self.of_project = said.index.map(named).or(self.of_project.take());
+        self.others.extend(said.others.into_iter().map(|url| Other {
+            url,
+            name: None,
+            from: from.clone(),
+            is_explicit: false,
+            is_the_persons: false,
+        }));
+        self.links.extend(said.links.into_iter().map(|place| Linked {
+            place,
+            base: environment.project.clone(),
+            from: from.clone(),
+            is_the_persons: false,
+        }));
+        self.has_no_index |= said.has_no_index;
+        let untrusted = said.trusted_hosts.iter().map(|_| format!("`--trusted-host` in {from}"));
+        self.not_followed.extend(untrusted.take(1));
+    }
+}
+
 impl Index {
+    /// Whether it only lists files beside the others; one that is the default or for some packages alone is not followed.
+    fn is_flat(&self) -> bool {
+        self.format.as_deref() == Some("flat") && !self.default && !self.explicit
+    }
+
     fn is_simple(&self) -> bool {
         self.format.as_deref().is_none_or(|format| format == "simple")
     }
@@ -221,7 +294,7 @@ impl File {
     fn not_followed(&self, from: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut tell = |key: &str| found.push(format!("`{key}` in `{from}`"));
-        if self.index.iter().any(|index| !index.is_simple()) {
+        if self.index.iter().any(|index| !index.is_simple() && !index.is_flat()) {
             tell("[[index]] with a `format`");
         }
         if self.allow_insecure_host.is_some() {

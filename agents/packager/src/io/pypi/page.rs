@@ -23,8 +23,8 @@ use crate::options::Moment;
 pub(crate) const JSON: &str = "application/vnd.pypi.simple.v1+json";
 
 /// One file as a page lists it, in either form.
-#[derive(Default)]
-pub(super) struct Listed {
+#[derive(Clone, Debug, Default, Serialize, serde::Deserialize)]
+pub(crate) struct Listed {
     pub(super) name: String,
     pub(super) url: String,
     pub(super) hashes: Hashes,
@@ -34,6 +34,21 @@ pub(super) struct Listed {
     pub(super) published: Option<String>,
     pub(super) core_metadata: Option<bool>,
     pub(super) core_metadata_hashes: Hashes,
+}
+
+/// Adds what else lists files of the same project to a page of an index. Which file a name is of, the first that has it says.
+pub(crate) fn merged(
+    name: &PackageName,
+    listed: impl Iterator<Item = Listed>,
+    page: Option<&Project>,
+) -> Project {
+    let mut builder = Builder::new(name);
+    listed.for_each(|one| builder.add(one));
+    let Builder { mut files, mut seen, .. } = builder;
+    files.extend(
+        page.into_iter().flat_map(Project::files).filter(|it| seen.insert(it.name.clone())),
+    );
+    Project::new(name.clone(), files)
 }
 
 /// Reads a page; `address` is what relative links are relative to. The error says why it is no page.
@@ -56,6 +71,14 @@ pub(crate) fn parse(
     Ok(Project::new(name.clone(), builder.files))
 }
 
+/// Who takes the files that a page lists.
+pub(super) trait Collect {
+    /// Takes one.
+    fn add(&mut self, listed: Listed);
+    /// Whether none was of use.
+    fn is_empty(&self) -> bool;
+}
+
 /// Collects the files that can be used.
 pub(super) struct Builder<'a> {
     name: &'a PackageName,
@@ -70,8 +93,20 @@ impl<'a> Builder<'a> {
         Self { name, files: Vec::new(), seen: HashSet::new(), specifiers: BTreeMap::new() }
     }
 
+    /// What does not parse is as good as absent, as for pip.
+    fn specifiers(&mut self, text: String) -> Option<VersionSpecifiers> {
+        if let Some(known) = self.specifiers.get(&text) {
+            return known.clone();
+        }
+        let parsed = core_metadata::specifiers(&text);
+        self.specifiers.insert(text, parsed.clone());
+        parsed
+    }
+}
+
+impl Collect for Builder<'_> {
     /// Adds a file, unless it is another project's, of another kind, or there already.
-    pub(super) fn add(&mut self, listed: Listed) {
+    fn add(&mut self, listed: Listed) {
         if self.files.len() >= FILES_MAX {
             return;
         }
@@ -95,18 +130,8 @@ impl<'a> Builder<'a> {
         }));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.files.is_empty()
-    }
-
-    /// What does not parse is as good as absent, as for pip.
-    fn specifiers(&mut self, text: String) -> Option<VersionSpecifiers> {
-        if let Some(known) = self.specifiers.get(&text) {
-            return known.clone();
-        }
-        let parsed = core_metadata::specifiers(&text);
-        self.specifiers.insert(text, parsed.clone());
-        parsed
     }
 }
 

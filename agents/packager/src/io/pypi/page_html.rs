@@ -3,10 +3,10 @@
 use html5gum::{StartTag, Token, Tokenizer};
 use url::Url;
 
-use super::page::{Builder, Listed, add_hash, address_of};
+use super::page::{Collect, Listed, add_hash, address_of};
 
 /// Reads the links of a page. The error says why it is no page of an index.
-pub(super) fn parse(bytes: &[u8], address: &Url, builder: &mut Builder<'_>) -> Result<(), String> {
+pub(super) fn parse(bytes: &[u8], address: &Url, builder: &mut dyn Collect) -> Result<(), String> {
     let mut base: Option<Url> = None;
     let (mut tags, mut links) = (0_usize, 0_usize);
     for token in Tokenizer::new(bytes) {

@@ -1,5 +1,7 @@
 //! The client against a server.
 
+mod links;
+
 use std::str::FromStr;
 
 use super::*;
@@ -300,10 +302,10 @@ fn a_source_archive_is_believed_where_it_says_so_itself() {
 fn an_unknown_project_says_which_settings_were_not_followed() {
     let server = Server::start(|_| Reply::status(404));
     let mut world = World::with("pypi", &server.url());
-    world.set("PIP_NO_INDEX", "1");
+    world.set("PIP_TRUSTED_HOST", "1");
     let error = world.client().pypi().project(&name()).expect_err("unknown");
     assert_eq!((error.kind, error.code.as_str()), (Kind::Failed, "unknown-package"));
-    assert!(error.hint.expect("advice").contains("PIP_NO_INDEX"));
+    assert!(error.hint.expect("advice").contains("PIP_TRUSTED_HOST"));
 }
 
 /// Two indexes as a person configures them, the first one asked first.

@@ -4,7 +4,9 @@
 //! Only as much of the zip format as that takes; not an unpacker. Every offset and length is the server's word
 //! and is checked against bounds before use.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt as _;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
@@ -163,6 +165,33 @@ impl Reader<'_> {
     fn damaged(&self, why: &str) -> crate::error::Error {
         nonsense(self.url, format!("the wheel cannot be read: {why}"))
     }
+}
+
+/// The METADATA of a wheel that lies on this machine; the inner error says why it is no wheel.
+pub(super) fn metadata_of_file(
+    file: &File,
+    file_name: &str,
+) -> std::io::Result<Result<Bytes, &'static str>> {
+    let total = file.metadata()?.len();
+    let part = |from: u64, length: u64| -> std::io::Result<Part> {
+        let from = from.min(total);
+        let length = length.min(total - from).min(FILE_IN_MEMORY_BYTES_MAX as u64);
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, from)?;
+        Ok(Part { start: from, bytes: bytes.into() })
+    };
+    let tail = part(total.saturating_sub(WHEEL_TAIL_BYTES), WHEEL_TAIL_BYTES)?;
+    let (offset, length) = match directory(&tail, total) {
+        Ok(found) => found,
+        Err(why) => return Ok(Err(why)),
+    };
+    let entries = part(offset, length)?;
+    let place = match find_metadata(&entries.bytes, file_name) {
+        Ok(place) => place,
+        Err(why) => return Ok(Err(why)),
+    };
+    let wanted = LOCAL_BYTES + place.name_bytes + LOCAL_SLACK_BYTES + place.packed_bytes;
+    Ok(unpack(&part(place.offset, wanted)?, &place))
 }
 
 /// `bytes START-END/TOTAL`, as start and total.

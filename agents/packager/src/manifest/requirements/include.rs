@@ -2,8 +2,11 @@
 //!
 //! Only files of the project are read: a file that came with the project must not make us read others.
 
+use std::collections::BTreeSet;
+
 use super::super::address::Names;
-use super::{Included, Logical, Requirements, Wanted, read_lines};
+use super::options::lines_of;
+use super::{Included, Logical, Requirements, Wanted, included, read_lines};
 use crate::error::{Error, Kind};
 use crate::limits::{REQUIREMENTS_DEPTH_MAX, REQUIREMENTS_FILES_MAX};
 use agents_versions::shorten;
@@ -98,6 +101,37 @@ impl Reader<'_, '_> {
         }
         Ok(())
     }
+}
+
+/// Gives every line of options of `file` and of what it includes, each file once. A file that is not there or not of the project is
+/// passed over.
+pub(super) fn follow(
+    file: &str,
+    text: &str,
+    open: Open<'_>,
+    take: &mut dyn FnMut(&Logical),
+) -> Result<(), Error> {
+    let mut seen = BTreeSet::from([file.to_owned()]);
+    let mut left = vec![(file.to_owned(), lines_of(file, text)?)];
+    while let Some((file, lines)) = left.pop() {
+        let mut included_files = Vec::new();
+        for logical in lines {
+            let Some(included) = included(&logical.body) else {
+                take(&logical);
+                continue;
+            };
+            let Some(path) = inside(&file, included.path) else { continue };
+            if seen.len() > REQUIREMENTS_FILES_MAX || !seen.insert(path.clone()) {
+                continue;
+            }
+            if let Some(text) = open(&path)? {
+                included_files.push((path.clone(), lines_of(&path, &text)?));
+            }
+        }
+        // The first is the next.
+        left.extend(included_files.into_iter().rev());
+    }
+    Ok(())
 }
 
 /// A path that is written in `file`, from the root of the project; `None` where it leads out of it.

@@ -94,18 +94,20 @@ impl Manifest {
         let own = read.own.options.iter().map(|(line, option)| (REQUIREMENTS, line, option));
         let others = read.options.iter().map(|(file, line, option)| (&**file, line, option));
         let (mut takes_prereleases, mut requires_digests) = (false, false);
-        let mut own_formats = Vec::new();
-        for (file, line, option) in own.chain(others) {
-            if let Some(found) = formats_of(option) {
-                own_formats.extend(found);
-                continue;
-            }
-            let option = option.split(['=', ' ', '\t']).next().unwrap_or_default();
-            match option {
-                "--pre" => takes_prereleases = true,
-                "--require-hashes" => requires_digests = true,
-                _ if HARMLESS_OPTIONS.contains(&option) => {}
-                _ => return Err(not_followed(file, *line, option)),
+        let (mut own_formats, mut places) = (Vec::new(), requirements::Places::default());
+        for (file, line, options) in own.chain(others) {
+            for option in requirements::named(options) {
+                let kind = [Choice::NoBinary, Choice::OnlyBinary];
+                let kind = kind.into_iter().find(|choice| choice.flag() == option.name);
+                match (option.name, kind, option.value) {
+                    (_, Some(kind), Some(text)) => own_formats.push((kind, text.to_owned())),
+                    ("--pre", _, None) => takes_prereleases = true,
+                    ("--require-hashes", _, None) => requires_digests = true,
+                    (name, _, None) if HARMLESS_OPTIONS.contains(&name) => {}
+                    // Whoever looks for the indexes reads them himself.
+                    _ if places.take(&option) => {}
+                    (name, ..) => return Err(not_followed(file, *line, name)),
+                }
             }
         }
         let all = [&read.own.wanted, &read.included, &read.constraints];
@@ -336,26 +338,9 @@ fn name_of_tree(project: &Project, address: &str) -> std::result::Result<String,
     }
 }
 
-/// What a line of options says of kinds of files, where it says nothing else.
-fn formats_of(line: &str) -> Option<Vec<(Choice, String)>> {
-    let (mut words, mut found) = (line.split_whitespace(), Vec::new());
-    while let Some(word) = words.next() {
-        let choices = [Choice::NoBinary, Choice::OnlyBinary].into_iter();
-        let (choice, rest) = choices
-            .filter_map(|choice| Some((choice, word.strip_prefix(choice.flag())?)))
-            .next()?;
-        let text = match rest {
-            "" => words.next()?,
-            rest => rest.strip_prefix('=')?,
-        };
-        found.push((choice, text.to_owned()));
-    }
-    Some(found)
-}
-
 fn not_followed(file: &str, line: usize, option: &str) -> Error {
     let message = format!("`{file}` line {line}: `{}` is not followed", shorten(option));
     Error::new(Kind::Failed, "manifest-option", message).hint(
-        "configure it in pip or name an index with `--registry pypi=URL`, and take it out of the file",
+        "take it out of the file; what pip is configured with, and `--registry pypi=URL`, hold as well",
     )
 }

@@ -1,0 +1,124 @@
+//! Files of Python packages that lie in a directory of this machine: what they hash to, and what they say of themselves.
+//!
+//! A digest is remembered under the status that the file had before and after it was read. A file that changed a moment ago could
+//! change once more without another status, so of such a one nothing is remembered.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use agents_contract::Cancellation;
+use bytes::Bytes;
+
+use super::{core_metadata, source, verify, wheel};
+use crate::error::{Error, Kind, Result};
+use crate::foreign;
+use crate::io::limits::{LOCAL_DIGESTS_MAX, SOURCE_IN_MEMORY_BYTES_MAX};
+use crate::metadata::Hashes;
+use crate::metadata::pypi::FileKind;
+use crate::transaction::Content;
+use crate::unpack::Unpacker;
+
+/// How long a status has to be unchanged before it is believed: longer than the clock of any file system ticks.
+const SETTLED_FOR: Duration = Duration::from_secs(3);
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Status {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Status {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            written: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(u64::MAX / 2));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        changed.checked_add(SETTLED_FOR).is_some_and(|then| then < now)
+    }
+}
+
+/// The digests of files, as a process remembers them.
+#[derive(Debug, Default)]
+pub(crate) struct Digests(Mutex<HashMap<PathBuf, (Status, Content)>>);
+
+impl Digests {
+    /// What a file holds; `None` where there is none.
+    pub(super) fn of(&self, path: &Path, cancellation: &Cancellation) -> Result<Option<Content>> {
+        let Some(mut file) = foreign::open(path)? else { return Ok(None) };
+        let status = |file: &File| {
+            file.metadata()
+                .map(|it| Status::of(&it))
+                .map_err(|error| Error::io("read", path, &error))
+        };
+        let before = status(&file)?;
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, content)) = known().get(path).filter(|(seen, _)| *seen == before) {
+            return Ok(Some(content.clone()));
+        }
+        let content = foreign::read(&mut file, path, None, &|| Error::if_cancelled(cancellation))?;
+        if status(&file)? == before && before.is_settled() {
+            let mut known = known();
+            if known.len() >= LOCAL_DIGESTS_MAX {
+                known.clear();
+            }
+            known.insert(path.to_owned(), (before, content.clone()));
+        }
+        Ok(Some(content))
+    }
+}
+
+/// What a file says of itself, if it is the one with these digests: the METADATA of a wheel, the PKG-INFO of a source archive.
+pub(super) fn metadata(
+    path: &Path,
+    kind: &FileKind,
+    hashes: &Hashes,
+    (digests, unpacker): (&Digests, &Unpacker),
+    cancellation: &Cancellation,
+) -> Result<Bytes> {
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let gone = || {
+        let message =
+            format!("`{}` is not there any more, or holds something else", path.display());
+        Error::new(Kind::Verification, "hash-mismatch", message)
+            .hint("somebody changes that directory at this moment; try again")
+    };
+    let file = foreign::open(path)?.ok_or_else(gone)?;
+    if *kind == FileKind::Source {
+        let mut bytes = Vec::new();
+        let limit = SOURCE_IN_MEMORY_BYTES_MAX as u64;
+        let read = (&file).take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Error::io("read", path, &error))?;
+        if bytes.len() as u64 > limit {
+            return Err(source::needs_build(&file_name));
+        }
+        let place = url::Url::from_file_path(path).map_err(|()| gone())?;
+        verify(&bytes, hashes, &place)?;
+        return source::package_info(unpacker, &bytes, &file_name);
+    }
+    let said = wheel::metadata_of_file(&file, &file_name)
+        .map_err(|error| Error::io("read", path, &error))?
+        .map_err(|why| core_metadata::bad(&file_name, why))?;
+    // It was hashed before, so what is said belongs to that only if it is the same file still.
+    let now = digests.of(path, cancellation)?;
+    match now.is_some_and(|now| Some(now.sha256) == hashes.sha256) {
+        true => Ok(said),
+        false => Err(gone()),
+    }
+}
