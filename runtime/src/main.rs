@@ -27,5 +27,8 @@ fn main() -> std::process::ExitCode {
     if agents_packager::build::helper::is_asked_for() {
         return agents_packager::build::helper::run();
     }
+    if agents_packager::git::helper::is_asked_for() {
+        return agents_packager::git::helper::run();
+    }
     cli::run()
 }

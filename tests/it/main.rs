@@ -30,6 +30,8 @@ mod projects;
 mod readying;
 mod registries;
 mod registry;
+mod repositories;
+mod server;
 mod sibling;
 mod sources;
 mod system;

@@ -227,7 +227,7 @@ fn what_is_no_wheel_of_the_package_is_refused() {
         ("./dist", 1, "which package"),
         ("./dist/a-1.0.tar.xz", 1, "not built"),
         ("-e .", 1, "#egg=NAME"),
-        ("git+https://me:hush@h.invalid/x", 1, "not supported"),
+        ("x @ git+https://me:hush@h.invalid/x", 1, "a login"),
         ("x @ https://me:hush@h.invalid/x-1-py3-none-any.whl", 1, "netrc"),
     ] {
         world.file("requirements.txt", &format!("{line}\n"));
@@ -287,8 +287,8 @@ fn a_package_comes_from_the_index_that_the_project_says_and_from_no_other() {
     late.bolide(&["install"]).fails(1, &["stone", &other.address]);
     late.file("pyproject.toml", &pinned.replace("\"mine\"\nurl", "\"others\"\nurl"));
     late.bolide(&["install"]).fails(2, &["stone", "mine", "nobody defines"]);
-    late.file("pyproject.toml", &pinned.replace("index = \"mine\"", "git = \"https://h/x\""));
-    late.bolide(&["install"]).fails(1, &["stone", "git"]);
+    late.file("pyproject.toml", &pinned.replace("index = \"mine\"", "git = \"http://h/x\""));
+    late.bolide(&["install"]).fails(1, &["stone", "by `http`"]);
     assert!(!late.project().join(".venv").exists());
     // Not an explicit one: it is asked first, for everything.
     let first = World::quick();

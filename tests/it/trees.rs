@@ -163,7 +163,7 @@ fn what_cannot_be_source_is_refused_before_anything_is_built() {
         ("./libs/clay --hash=sha256:00", 6, "hash"),
         ("-e ./libs/gone#egg=clay", 1, "no directory"),
         ("-e ./dist/clay-1.0.tar.gz", 1, "only those can be editable"),
-        ("-e git+https://h.invalid/clay", 1, "not supported"),
+        ("-e git+https://h.invalid/clay#egg=clay", 1, "only those can be editable"),
     ] {
         world.file("requirements.txt", &format!("{line}\n"));
         world.bolide(&["install", "--build", "clay", "--build", "mud"]).fails(code, &[word]);

@@ -69,7 +69,7 @@ impl std::fmt::Debug for Setting {
 }
 
 impl Setting {
-    /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`]: what the ecosystems' own
+    /// The variables that a caller may hand over, besides those of [`Self::VARIABLE_BEGINNINGS`] and git's: what the ecosystems' own
     /// clients read, and what leads to the programs that they ask.
     const VARIABLES: [&'static str; 36] = [
         "ALL_PROXY",
@@ -129,6 +129,7 @@ impl Setting {
                 || (beginning.starts_with("npm") && start.eq_ignore_ascii_case(beginning))
         };
         Self::VARIABLES.contains(&name)
+            || crate::git::VARIABLES.contains(&name)
             || (Self::VARIABLE_BEGINNINGS.iter().any(begins) && !name.starts_with(Self::NOT_WANTED))
     }
 
@@ -477,11 +478,18 @@ mod tests {
 
     #[test]
     fn the_variables_of_the_clients_count_and_those_for_publishing_do_not() {
-        for name in ["PIP_PROXY", "UV_INDEX", "npm_config_cafile", "NPM_CONFIG_CAFILE", "NO_PROXY"]
-        {
+        for name in ["PIP_PROXY", "UV_INDEX", "npm_config_cafile", "SSH_AUTH_SOCK", "NO_PROXY"] {
             assert!(Setting::is_known(name), "{name}");
         }
-        for name in ["CARGO_REGISTRY_TOKEN", "UV_PUBLISH_TOKEN", "LD_PRELOAD", "npm", "pip_x", ""] {
+        for name in [
+            "CARGO_REGISTRY_TOKEN",
+            "UV_PUBLISH_TOKEN",
+            "GIT_DIR",
+            "LD_PRELOAD",
+            "npm",
+            "pip_x",
+            "",
+        ] {
             assert!(!Setting::is_known(name), "{name}");
         }
     }

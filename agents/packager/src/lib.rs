@@ -11,6 +11,7 @@ pub mod build;
 pub mod ecosystem;
 pub mod error;
 mod foreign;
+pub mod git;
 mod hex;
 pub mod install;
 pub mod io;

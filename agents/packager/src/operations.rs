@@ -24,6 +24,7 @@ pub(crate) mod prepare;
 mod pypi;
 pub(crate) mod read;
 mod repair;
+mod repositories;
 pub(crate) mod rest;
 pub(crate) mod rollback;
 pub(crate) mod search;
@@ -100,6 +101,8 @@ pub(crate) struct Shop {
     pub(crate) leftovers: Arc<Leftovers>,
     /// Where it is written down what was built, for the next time.
     pub(crate) builds: PathBuf,
+    /// Repositories that were fetched; on the store's file system.
+    pub(crate) repositories: PathBuf,
     /// Where what is built runs.
     pub(crate) sandbox: Sandbox,
     /// Whether this process has looked at downloads that broke off.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use agents_contract::Cancellation;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 /// Runs a command without input and collects at most `bytes_max` of each of its outputs; `None` where it did not end
 /// within `limit` or before it was cancelled, or something that it started still holds its outputs then.
@@ -34,23 +34,58 @@ pub(crate) fn run_with_input(
     bytes_max: u64,
     cancellation: &Cancellation,
 ) -> io::Result<Option<Output>> {
-    let deadline = Instant::now() + limit;
-    let mut child = command
-        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // A group of its own, so that what a wrapper started ends with it.
-        .process_group(0)
-        .spawn()?;
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    // A group of its own, so that what a wrapper started ends with it.
+    let (mut child, deadline) = (start(command.process_group(0))?, Instant::now() + limit);
     if let Some(mut pipe) = child.stdin.take() {
         let input = input.to_owned();
         // On a thread, since a program need not read. That it did not is seen from its answer.
         std::thread::spawn(move || pipe.write_all(&input).ok());
     }
+    collect(child, deadline, bytes_max, (cancellation, AtTheEnd::Nothing))
+}
+
+/// The same for a program that makes a session of its own first and ends when its input does: that is held until then, so that it ends
+/// with this process, however that ends. Everything in its group of processes is ended with it.
+///
+/// # Errors
+/// Where it cannot be started or waited for.
+pub(crate) fn run_held(
+    command: &mut Command,
+    limit: Duration,
+    bytes_max: u64,
+    cancellation: &Cancellation,
+) -> io::Result<Option<Output>> {
+    let (mut child, deadline) = (start(command.stdin(Stdio::piped()))?, Instant::now() + limit);
+    let held = child.stdin.take();
+    let output = collect(child, deadline, bytes_max, (cancellation, AtTheEnd::EndGroup));
+    drop(held);
+    output
+}
+
+/// What is done when a program has ended by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtTheEnd {
+    Nothing,
+    EndGroup,
+}
+
+fn start(command: &mut Command) -> io::Result<Child> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
+}
+
+fn collect(
+    mut child: Child,
+    deadline: Instant,
+    bytes_max: u64,
+    (cancellation, at_the_end): (&Cancellation, AtTheEnd),
+) -> io::Result<Option<Output>> {
     // Both pipes are drained by threads: a program that fills one of them must not stall the other.
     let stdout = child.stdout.take().map(|pipe| drain(pipe, bytes_max));
     let stderr = child.stderr.take().map(|pipe| drain(pipe, bytes_max));
-    let Some(status) = wait(&mut child, deadline, cancellation)? else { return Ok(None) };
+    let Some(status) = wait(&mut child, deadline, (cancellation, at_the_end))? else {
+        return Ok(None);
+    };
     // Not joined: a reader goes on for as long as a grandchild holds the pipe.
     let collect = |reader: Option<Receiver<Vec<u8>>>| {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -76,9 +111,17 @@ fn drain(pipe: impl Read + Send + 'static, bytes_max: u64) -> Receiver<Vec<u8>> 
 fn wait(
     child: &mut Child,
     deadline: Instant,
-    cancellation: &Cancellation,
+    (cancellation, at_the_end): (&Cancellation, AtTheEnd),
 ) -> io::Result<Option<ExitStatus>> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     loop {
+        if at_the_end == AtTheEnd::EndGroup
+            && let Some(group) = group
+            && has_ended(group)
+        {
+            // Its number is still its own.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         match child.try_wait() {
             Ok(Some(status)) => return Ok(Some(status)),
             Ok(None) if Instant::now() < deadline && !cancellation.is_cancelled() => {
@@ -86,14 +129,22 @@ fn wait(
             }
             outcome => {
                 // Failing to kill it means that it is gone. It is not waited for yet, so its number is still its own.
-                let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+                let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
+                let _ = end_group();
                 let _ = child.kill();
+                // One that makes its group itself may have done so between the two.
+                let _ = end_group();
                 let _ = child.wait();
                 return outcome.map(|_| None);
             }
         }
     }
+}
+
+/// Whether a child has ended, which it is not told yet that anybody knows.
+fn has_ended(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_)))
 }
 
 #[cfg(test)]
@@ -162,5 +213,19 @@ mod tests {
         let start = Instant::now();
         assert!(shell("sleep 5 & echo started", SHORT, 100).is_none());
         assert!(start.elapsed() < Duration::from_secs(4));
+    }
+
+    #[test]
+    fn a_program_that_is_held_ends_with_all_that_it_started() {
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", "sleep 60 & read line; echo never"]);
+        let start = Instant::now();
+        assert!(run_held(&mut command, SHORT, 100, Cancellation::NEVER).expect("run").is_none());
+        let mut command = Command::new("setsid");
+        // Its output would be held by what it started.
+        command.args(["sh", "-c", "sleep 60 & echo done"]);
+        let output = run_held(&mut command, LONG, 100, Cancellation::NEVER).expect("run");
+        assert_eq!(output.expect("ended").stdout, b"done\n");
+        assert!(start.elapsed() < LONG);
     }
 }

@@ -82,7 +82,7 @@ pub struct Artifact {
     /// Its size in bytes, where the registry says (npm: the unpacked size is not it, so `None`).
     pub size: Option<u64>,
     /// Where it comes from, where that is not the ecosystem's registry: for crates the index of another one, as cargo's lock names it; for npm the
-    /// archive that is asked for by its address, or `file:` and its path from the project.
+    /// archive that is asked for by its address, or `file:` and its path from the project; for Python the repository with its commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Where it is fetched from; never carries a credential.
@@ -114,6 +114,8 @@ pub struct Built {
 pub enum SourceForm {
     /// A directory whose code is used where it lies.
     Editable,
+    /// A commit of a repository of git.
+    Git,
     /// A directory, built as it was.
     Tree,
 }

@@ -172,6 +172,7 @@ impl Packager {
                 prepared: places.cache.join("prepared"),
                 leftovers,
                 builds: places.cache.join("builds"),
+                repositories: places.cache.join("repositories"),
                 sandbox: Sandbox::own(),
                 is_tidied: AtomicBool::new(false),
             }),

@@ -234,10 +234,7 @@ impl<'w> Walker<'w> {
     }
 
     fn link(&mut self, to: &[u8], path: &Path, into: Option<&Path>, depth: usize) -> Result<()> {
-        let parts: Vec<&[u8]> = to.split(|byte| *byte == b'/').collect();
-        let up = parts.iter().take_while(|part| ***part == *b"..").count();
-        let leads_out = to.starts_with(b"/") || up > depth || parts[up..].contains(&&b".."[..]);
-        if leads_out {
+        if leads_out(to, depth) {
             return Err(self.refused(path, "is a link that may lead out of it"));
         }
         if let Some(into) = into {
@@ -265,6 +262,13 @@ impl<'w> Walker<'w> {
         Error::new(Kind::Refused, "tree-refused", message)
             .hint("take it out of the tree, or name an archive of the source; nothing was changed")
     }
+}
+
+/// Whether a link that lies so deep in a tree may lead out of it.
+pub(crate) fn leads_out(to: &[u8], depth: usize) -> bool {
+    let parts: Vec<&[u8]> = to.split(|byte| *byte == b'/').collect();
+    let up = parts.iter().take_while(|part| ***part == *b"..").count();
+    to.starts_with(b"/") || up > depth || parts[up..].contains(&&b".."[..])
 }
 
 /// Whether a directory holds what tools make and no source.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Options, Report, fill, identity_mismatch};
 use crate::error::{Error, Kind, Result};
+use crate::manifest::address::git::of_source;
 use crate::resolution::{Package, SourceForm};
 use crate::store::{Entry, Existing, File, Object, Store};
 
@@ -133,6 +134,20 @@ fn write(
     Ok(report)
 }
 
+/// The same of a repository.
+fn repository(source: &str) -> Option<serde_json::Value> {
+    let (repository, commit) = of_source(source)?;
+    let mut info = serde_json::json!({"commit_id": commit, "vcs": "git"});
+    if let Some(revision) = repository.requested() {
+        info["requested_revision"] = revision.into();
+    }
+    let mut told = serde_json::json!({"url": repository.shown(), "vcs_info": info});
+    if let Some(directory) = repository.subdirectory {
+        told["subdirectory"] = directory.into();
+    }
+    Some(told)
+}
+
 /// Where a package came from, as PEP 610 has it, for pip and whoever lists what is installed.
 fn direct_url(package: &Package) -> Option<String> {
     let url = package.named_at()?;
@@ -142,6 +157,7 @@ fn direct_url(package: &Package) -> Option<String> {
         Some(SourceForm::Editable) => {
             serde_json::json!({"dir_info": {"editable": true}, "url": url_text})
         }
+        Some(SourceForm::Git) => repository(package.artifact.source.as_deref()?)?,
         Some(SourceForm::Tree) => serde_json::json!({"dir_info": {}, "url": url_text}),
         None => {
             let hashes = built.map_or(&package.artifact.hashes, |built| &built.hashes);

@@ -13,6 +13,7 @@ use crate::install::npm::is_place;
 use crate::limits::{
     LOCK_BYTES_MAX, LOCK_DEPENDENCIES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX,
 };
+use crate::manifest::address::git::of_source;
 use crate::manifest::package_json::named::is_source;
 use crate::metadata::Hashes;
 use crate::metadata::cargo::scope::{GIT, SPARSE};
@@ -158,6 +159,9 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
     let source = match entry.source == ecosystem.as_str() {
         true => None,
         false if ecosystem == Ecosystem::Cargo && is_registry(&entry.source) => Some(entry.source),
+        false if ecosystem == Ecosystem::Pypi && entry.built && is_repository(&entry.source) => {
+            Some(entry.source)
+        }
         false if is_npm && is_source(&entry.source) => Some(entry.source),
         false => return Err(refused("its source is not known here")),
     };
@@ -235,6 +239,11 @@ pub(super) fn is_registry(source: &str) -> bool {
     };
     let is_bare = url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     is_kind && is_bare && source.len() <= LOCK_TEXT_BYTES_MAX && !source.chars().any(steers)
+}
+
+/// Whether a text is a repository with a commit of it. It is never fetched for that reason: only what a manifest names is.
+pub(super) fn is_repository(source: &str) -> bool {
+    of_source(source).is_some()
 }
 
 /// The parts of a purl, spelled the one way in which a lock spells it.

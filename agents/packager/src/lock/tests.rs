@@ -216,6 +216,27 @@ fn what_was_built_is_locked_as_what_it_was_built_of() {
     );
     assert!(text.contains(&expected), "{text}");
     assert_eq!(Lock::read(&text).expect("read"), read);
+    // A repository says which commit of it.
+    let mut of_git = with_built();
+    let part = of_git.parts.get_mut(&Ecosystem::Pypi).expect("Python");
+    let artifact = std::sync::Arc::make_mut(&mut part.resolution.packages[0].artifact);
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let source = format!("git+https://x.invalid/y.git@v1#subdirectory=z&commit={commit}");
+    artifact.source = Some(source.clone());
+    let of_git_text = of_git.render().expect("written").expect("something");
+    assert!(of_git_text.contains(&format!("source = \"{source}\"\n")), "{of_git_text}");
+    assert_eq!(Lock::read(&of_git_text).expect("read"), of_git);
+    for odd in ["#commit=0123", "", "#egg=y&commit=0123456789abcdef0123456789abcdef01234567"] {
+        let odd = of_git_text.replace(&source, &format!("git+https://x.invalid/y.git{odd}"));
+        assert_eq!(Lock::read(&odd).expect_err("no commit").code, "lock-damaged");
+    }
+    let artifact = std::sync::Arc::make_mut(
+        &mut of_git.parts.get_mut(&Ecosystem::Pypi).expect("Python").resolution.packages[0]
+            .artifact,
+    );
+    artifact.source = Some(format!("git+https://me:hush@x.invalid/y#commit={commit}"));
+    let error = of_git.render().expect_err("a secret");
+    assert!(!error.to_string().contains("hush"), "{error}");
     // The wheel that was made of it here leaves no trace in it.
     let mut made = with_built();
     let part = made.parts.get_mut(&Ecosystem::Pypi).expect("Python");

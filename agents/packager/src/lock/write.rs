@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use super::read::is_registry;
+use super::read::{is_registry, is_repository};
 use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -112,11 +112,13 @@ fn check(part: &PartView<'_>) -> Result<()> {
     let is_unfit = |source: &&str| match ecosystem {
         Ecosystem::Cargo => !is_registry(source),
         Ecosystem::Npm => !is_source(source),
+        Ecosystem::Pypi => !is_repository(source),
         _ => false,
     };
     if let Some(unfit) = sources.find(is_unfit) {
         let problem = match ecosystem {
             Ecosystem::Npm => format!("`{}` is no archive", agents_versions::shorten(&told(unfit))),
+            Ecosystem::Pypi => "a package has a source that is no repository".to_owned(),
             _ => format!("`{}` is no index of crates", without_secret(unfit)),
         };
         return Err(unwritable(&problem));

@@ -1,4 +1,5 @@
-//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x-1.0.tar.gz`, `file:///opt/x.whl`.
+//! Python requirements that name a file instead of a version: `name @ https://HOST/x.whl`, `./dist/x-1.0.tar.gz`, `file:///opt/x.whl`; or a
+//! repository, `name @ git+https://HOST/x.git@REV` ([`git`]).
 //!
 //! Text to text. A path within or beside the project becomes the address `project:///dist/x.whl` (`project://parent/x.whl` above it), so that a lock made from it is right
 //! wherever the project lies; nothing here opens a file, and nothing knows where the project is.
@@ -12,6 +13,10 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 use url::Url;
 
 use crate::io::pypi::core_metadata;
+
+pub(crate) mod git;
+
+use self::git::Repository;
 
 /// The scheme of what is named by its path from the project.
 pub const PROJECT_SCHEME: &str = "project";
@@ -120,7 +125,7 @@ fn named(target: &str) -> Option<(&str, &str)> {
 /// Whether a line without a name is an address or a path, as pip tells it.
 fn names_file(target: &str) -> bool {
     let plain = target.split(['[', '#']).next().unwrap_or_default();
-    ["https://", "http://", "file:", "./", "../", "/", "~"]
+    [git::PREFIX, "https://", "http://", "file:", "./", "../", "/", "~"]
         .iter()
         .any(|start| target.starts_with(start))
         || matches!(plain, "." | "..")
@@ -134,6 +139,11 @@ fn unnamed(target: &str, names: Names<'_>) -> Result<(String, String), String> {
         Some((target, extras)) => (target, format!("[{extras}]")),
         None => (target, String::new()),
     };
+    if target.starts_with(git::PREFIX) {
+        let git::Read { repository, egg } = git::read(target)?;
+        let name = egg.ok_or("does not say which package it is of; write `NAME @` before it")?;
+        return Ok((of_egg(&name, &extras)?, repository.address()));
+    }
     let address = address_of(target)?;
     let file = file_name(&address).unwrap_or_default();
     let name = match (file.strip_suffix(".whl"), source_stem(&file)) {
@@ -173,6 +183,9 @@ fn name_of_source(stem: &str) -> &str {
 
 /// An address as it is kept: on the web, `file:///...`, or `project://...`.
 fn address_of(text: &str) -> Result<String, String> {
+    if text.starts_with(git::PREFIX) {
+        return Ok(git::read(text)?.repository.address());
+    }
     let (plain, fragment) = fragment(text);
     let path = match plain.split_once(':') {
         Some(("https" | "http", rest)) if rest.starts_with("//") => return Ok(text.to_owned()),
@@ -294,16 +307,21 @@ pub fn written(requirement: &Requirement) -> String {
 
 /// A requirement for eyes and files that others see: what an address asks its server with may be a secret.
 pub fn shown(requirement: &Requirement) -> String {
-    without_query(requirement).to_string()
+    without_secret(requirement).to_string()
 }
 
 /// The same for messages about a manifest: a path as it is written there.
 pub fn told(requirement: &Requirement) -> String {
-    written(&without_query(requirement))
+    written(&without_secret(requirement))
 }
 
-fn without_query(requirement: &Requirement) -> Cow<'_, Requirement> {
+fn without_secret(requirement: &Requirement) -> Cow<'_, Requirement> {
     match &requirement.version_or_url {
+        Some(VersionOrUrl::Url(url)) if !url.username().is_empty() => {
+            let plain = Repository::of(url.raw()).and_then(|it| Url::parse(&it.plain()).ok());
+            let version_or_url = plain.map(|plain| VersionOrUrl::Url(plain.into()));
+            Cow::Owned(Requirement { version_or_url, ..requirement.clone() })
+        }
         Some(VersionOrUrl::Url(url)) if url.query().is_some() => {
             let mut plain = url.to_url();
             plain.set_query(Some("..."));
@@ -314,18 +332,23 @@ fn without_query(requirement: &Requirement) -> Cow<'_, Requirement> {
     }
 }
 
+/// Whether an address has what may be a secret. By ssh a name is none: its key is.
+pub(crate) fn has_login(url: &Url) -> bool {
+    let is_name = Repository::of(url).is_some();
+    url.password().is_some() || !(url.username().is_empty() || is_name)
+}
+
 /// Why an address cannot stand in a manifest.
 pub(super) fn problem(requirement: &Requirement) -> Option<String> {
     let Some(VersionOrUrl::Url(url)) = &requirement.version_or_url else { return None };
-    let has_login = !url.username().is_empty() || url.password().is_some();
     let name = &requirement.name;
-    has_login.then(|| {
+    has_login(url.raw()).then(|| {
         format!("`{name}` is asked for by an address with a password, which belongs into netrc")
     })
 }
 
 /// A line for messages: without what may be a secret in addresses.
-pub(super) fn masked(line: &str) -> String {
+pub(crate) fn masked(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find("://") {
@@ -404,6 +427,11 @@ mod tests {
             ("..", "root @ project://parent/"),
             ("/opt/pkg#egg=a[x]", "a[x] @ file:///opt/pkg"),
             ("a @ ./libs/b", "a @ project:///libs/b"),
+            ("git+https://H/a.git#egg=A_b[x]", "a-b[x] @ git+https://h/a.git"),
+            (
+                "a[x]@git+ssh://git@h/a@v1#subdirectory=s ; os_name == 'nt'",
+                "a[x] @ git+ssh://git@h/a@v1#subdirectory=s ; os_name == 'nt'",
+            ),
         ] {
             check(line, Ok(Some(expected)));
             let requirement = parsed(expected).expect("a requirement");
@@ -430,8 +458,10 @@ mod tests {
             ("https://h/a-1.tar.bz2", "of a kind that is not built"),
             ("https://h/a.tar.gz", "which package"),
             ("./-1.0.zip", "which package"),
-            ("git+https://h/a", "not supported"),
-            ("a @ git+ssh://git@h/a", "not supported"),
+            ("git+https://h/a", "which package"),
+            ("a @ git+http://h/a", "not supported"),
+            ("a @ hg+https://h/a", "not supported"),
+            ("a @ git+https://h/a@-x", "no branch, tag or commit"),
             ("a @ ftp://h/a-1-py3-none-any.whl", "not supported"),
             ("file://elsewhere/o/a-1-py3-none-any.whl", "another machine"),
             ("~/a-1-py3-none-any.whl", "home"),
@@ -476,6 +506,8 @@ mod tests {
         let requirement = parsed("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
         assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
         assert_eq!(told(&requirement), "a @ https://h/x.whl?...#sha256=0");
+        let requirement = parsed("a @ git+ssh://alice@h/a@v1#subdirectory=s").expect("one");
+        assert_eq!(shown(&requirement), "a @ git+ssh://h/a@v1#subdirectory=s");
         let requirement = parsed("a @ project:///d/a-1-py3-none-any.whl").expect("one");
         assert_eq!(told(&requirement), "./d/a-1-py3-none-any.whl");
     }

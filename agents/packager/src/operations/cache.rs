@@ -11,6 +11,7 @@ use super::Task;
 use super::prepare::unprepare;
 use crate::api::{CacheAction, CacheAnswer, CacheRequest};
 use crate::error::Result;
+use crate::git::Room;
 use crate::limits::STORE_LOOKED_AT_AFTER;
 use crate::metadata::Hashes;
 use crate::store::{Collected, Form, Prepared, Store};
@@ -34,9 +35,12 @@ impl Task<'_> {
             (CacheAction::Collect, false) => rules.bytes_max,
             _ => u64::MAX,
         };
+        let mut of_repositories = 0;
         if request.action == CacheAction::Collect {
             // Its files are the store's under another name, or were made of them.
             self.shop.unprepare();
+            let room = if request.all { Room::Nothing } else { Room::Usual };
+            of_repositories = self.shop.shrink_repositories(room);
         }
         let Collected { before, artefacts, freed } =
             collect(store, &self.shop.transactions, bytes_max, &self.order.cancellation)?;
@@ -50,7 +54,7 @@ impl Task<'_> {
             artefacts_needed: before.artefacts_needed,
             removed: artefacts,
             damaged,
-            freed_bytes: freed.bytes,
+            freed_bytes: freed.bytes.saturating_add(of_repositories),
             prepared: self.shop.preparing.prepared().map(Prepared::standing),
         })
     }

@@ -96,7 +96,9 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 false => known_here(project, &environment, asked, &manifest)?,
             };
             let (manifest, sources, target) = (&manifest, &sources, &target);
-            let finder = direct::Finder { task, project, asked, manifest, sources, target };
+            let imported = imported.as_ref();
+            let finder =
+                direct::Finder { task, project, asked, manifest, sources, target, imported };
             let request = pypi::Request {
                 requirements: &wanted,
                 target,
@@ -104,8 +106,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
                 policy: &policy,
                 keep_on: &|| task.check_resolving(began + sources.spent()),
             };
-            resolve_with(&finder, sources, &request, imported.as_ref())
-                .map_err(|error| sources.explained(error))?
+            resolve_with(&finder, sources, &request).map_err(|error| sources.explained(error))?
         }
     };
     asked.check_update(&resolution)?;
@@ -204,16 +205,17 @@ fn resolve_with(
     finder: &direct::Finder<'_>,
     sources: &sources::Sources<'_>,
     request: &pypi::Request<'_>,
-    imported: Option<&Imported>,
 ) -> std::result::Result<(Resolution, Vec<Precondition>), ResolveError> {
     let mut policy = request.policy.clone();
     let all = request.requirements.iter().chain(&policy.constraints).chain(&policy.overrides);
-    let direct::Found { known, preconditions, sources: named } = finder.find(all)?;
+    let direct::Found { known, preconditions, sources: named, warnings } = finder.find(all)?;
     policy.addresses = known;
     // Whether they may be built is asked where they are.
     policy.sources.names.extend(named);
     let request = pypi::Request { policy: &policy, ..*request };
-    Ok((resolve(finder.task, finder.asked, sources, &request, imported)?, preconditions))
+    let mut resolution = resolve(finder.task, finder.asked, sources, &request, finder.imported)?;
+    resolution.warnings.extend(warnings);
+    Ok((resolution, preconditions))
 }
 
 /// The resolution, of old enough versions where that is asked for.

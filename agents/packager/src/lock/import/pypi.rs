@@ -1,10 +1,12 @@
 //! `uv.lock`, and requirements with exact pins as pip's tools write them beside a pyproject.toml.
 
 use pep508_rs::VersionOrUrl;
+use percent_encoding::NON_ALPHANUMERIC;
 use serde::Deserialize;
 
 use super::Locked;
 use crate::ecosystem::Ecosystem;
+use crate::manifest::address::git;
 use crate::manifest::requirements;
 use crate::metadata::Hashes;
 use crate::spec::normalize_name;
@@ -43,7 +45,15 @@ pub(super) fn read_uv(text: &str) -> Result<Vec<Locked>, String> {
     }
     let mut packages = Vec::new();
     for entry in file.package {
-        // Projects, paths and repositories are no packages of an index.
+        if let Some(source) = entry.source.get("git").and_then(toml::Value::as_str)
+            && let Some(source) = repository(source)
+        {
+            let version = entry.version.clone().unwrap_or_default();
+            let Ok(name) = normalize_name(Ecosystem::Pypi, &entry.name) else { continue };
+            packages.push(Locked { name, version, source: Some(source), ..Locked::default() });
+            continue;
+        }
+        // Projects and paths are no packages of an index.
         let (true, Some(version)) = (entry.source.contains_key("registry"), entry.version) else {
             continue;
         };
@@ -52,6 +62,32 @@ pub(super) fn read_uv(text: &str) -> Result<Vec<Locked>, String> {
         packages.push(Locked { name, version, files, ..Locked::default() });
     }
     Ok(packages)
+}
+
+/// A repository with its commit, as our own locks have it; `https://HOST/x?rev=v1&subdirectory=d#COMMIT` in theirs.
+fn repository(text: &str) -> Option<String> {
+    let (address, commit) = text.split_once('#')?;
+    let (place, query) = address.split_once('?').unwrap_or((address, ""));
+    let (mut revision, mut directory) = (String::new(), String::new());
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=')?;
+        // As forms are sent: a `+` is a space there.
+        let value = value.replace('+', " ");
+        let decoded = percent_encoding::percent_decode_str(&value).decode_utf8().ok()?;
+        match key {
+            "rev" => revision = format!("@{decoded}"),
+            "tag" => revision = format!("@{}{decoded}", git::TAGS),
+            "branch" => revision = format!("@{}{decoded}", git::HEADS),
+            "subdirectory" => {
+                let encoded = percent_encoding::utf8_percent_encode(&decoded, NON_ALPHANUMERIC);
+                directory = format!("#subdirectory={encoded}");
+            }
+            _ => return None,
+        }
+    }
+    let url = url::Url::parse(&format!("{}{place}{revision}{directory}", git::PREFIX)).ok()?;
+    let repository = git::Repository::of(&url).filter(|_| git::is_commit(commit))?;
+    Some(repository.source(commit))
 }
 
 /// The file's name; the rest of the address says where somebody else found it, which does not matter.

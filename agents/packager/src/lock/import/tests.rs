@@ -220,6 +220,34 @@ wheels = [
 }
 
 #[test]
+fn uv_locks_say_which_commit_of_a_repository() {
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let source = |git: &str| {
+        let text = format!(
+            "version = 1\n[[package]]\nname = \"A\"\nversion = \"1\"\nsource = {{ git = \"{git}#{commit}\" }}\n"
+        );
+        let packages = pypi::read_uv(&text).expect("a lock");
+        packages.into_iter().next().and_then(|package| package.source)
+    };
+    for (git, expected) in [
+        ("https://h/a", "git+https://h/a"),
+        ("https://h/a?rev=v1", "git+https://h/a@v1"),
+        (
+            "https://h/a?subdirectory=b%2Fc+d%2B&branch=d%2Fe",
+            "git+https://h/a@refs/heads/d/e#subdirectory=b/c%20d+",
+        ),
+        ("ssh://git@h/a?tag=v1", "git+ssh://git@h/a@refs/tags/v1"),
+    ] {
+        let joint = if expected.contains('#') { "&" } else { "#" };
+        let expected = format!("{expected}{joint}commit={commit}");
+        assert_eq!(source(git).as_deref(), Some(expected.as_str()));
+    }
+    for odd in ["https://me:hush@h/a", "https://h/a?lfs=true", "ext::sh", "https://h/a?rev=--x"] {
+        assert_eq!(source(odd), None, "{odd}");
+    }
+}
+
+#[test]
 fn pins_are_exact_versions_with_any_of_their_digests() {
     let digest = "ab".repeat(32);
     let text = format!(

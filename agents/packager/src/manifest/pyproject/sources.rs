@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use pep508_rs::{MarkerTree, PackageName, Requirement, VersionOrUrl};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-use super::super::address;
+use super::super::address::{self, git};
 use super::invalid;
 use crate::error::Error;
 use agents_versions::shorten;
@@ -80,11 +81,14 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
     let refused = |what: &str| From::Refused(format!("comes from {what}"));
     let is_editable = table.get("editable").and_then(Item::as_bool) == Some(true);
     let from = match (text("path").or(text("url")), text("index")) {
-        _ if table.contains_key("git") => refused("git, which is not followed"),
         _ if table.contains_key("workspace") => refused("a workspace, whose members are not built"),
         _ if table.contains_key("extra") || table.contains_key("group") => {
             refused("a source for an extra or a group only, which is not followed")
         }
+        _ if table.contains_key("git") => match repository(name, table) {
+            Ok(address) => From::Address(address),
+            Err(why) => From::Refused(why),
+        },
         (Some(address), None) => match address_of(name, address, is_editable) {
             Ok(address) => From::Address(address),
             Err(why) => From::Refused(why),
@@ -96,6 +100,41 @@ fn source(file: &str, name: &PackageName, table: &dyn TableLike) -> Result<Sourc
         _ => return Err(bad("has no source of a known kind")),
     };
     Ok(Source { from, marker })
+}
+
+/// A repository, and which branch, tag or commit of it.
+fn repository(name: &PackageName, table: &dyn TableLike) -> Result<VersionOrUrl, String> {
+    const KNOWN: [&str; 6] = ["git", "rev", "tag", "branch", "subdirectory", "marker"];
+    let text = |key: &str| table.get(key).and_then(Item::as_str);
+    if let Some((key, _)) = table.iter().find(|(key, _)| !KNOWN.contains(key)) {
+        return Err(format!("comes from git with `{}`, which is not followed", shorten(key)));
+    }
+    let is_other = |key: &&&str| table.contains_key(key) && text(key).is_none();
+    if let Some(key) = KNOWN.iter().find(is_other) {
+        return Err(format!("comes from git with a `{key}` that is not a text"));
+    }
+    let place = text("git").unwrap_or_default();
+    let place = place.strip_prefix(git::PREFIX).unwrap_or(place);
+    let behind_host = place.split_once("://").map_or(place, |(_, rest)| rest);
+    let path = behind_host.find('/').map_or("", |at| &behind_host[at..]);
+    if !place.contains("://") || path.contains(['@', '#']) {
+        let shown = shorten(&address::masked(place));
+        return Err(format!(
+            "comes from `{shown}`, which is no address such as `https://HOST/x.git`"
+        ));
+    }
+    let of = |key: &str, begin: &str| text(key).map(|it| format!("@{begin}{it}"));
+    let named = [of("rev", ""), of("tag", git::TAGS), of("branch", git::HEADS)];
+    let mut named = named.into_iter().flatten();
+    let (revision, None) = (named.next().unwrap_or_default(), named.next()) else {
+        return Err("has more than one of `rev`, `tag` and `branch`".to_owned());
+    };
+    // A path here, and a part of an address there.
+    let directory = text("subdirectory").map(|it| utf8_percent_encode(it, NON_ALPHANUMERIC));
+    let directory = directory.map(|it| format!("#subdirectory={it}")).unwrap_or_default();
+    let line = format!("{name} @ {}{place}{revision}{directory}", git::PREFIX);
+    let requirement = super::super::python_requirement(&line, &address::unknown)?;
+    requirement.version_or_url.ok_or_else(|| "has no address".to_owned())
 }
 
 fn address_of(
@@ -207,6 +246,17 @@ mod tests {
         let editable = "a = { path = '../lib/a', editable = true }";
         check(editable, &["a[x] @ project://parent/lib/a#editable", "b", c]);
         check("d = { git = 'https://h/d' }", &["a[x]>=1", "b", c]);
+        for (source, expected) in [
+            ("git = 'https://h/a.git'", "a[x] @ git+https://h/a.git"),
+            ("git = 'ssh://git@h/a', rev = 'v1'", "a[x] @ git+ssh://git@h/a@v1"),
+            ("git = 'git+https://h/a', tag = 'v1'", "a[x] @ git+https://h/a@refs/tags/v1"),
+            (
+                "git = 'https://h/a', branch = 'b/c', subdirectory = 'd e/f%20'",
+                "a[x] @ git+https://h/a@refs/heads/b/c#subdirectory=d%20e/f%2520",
+            ),
+        ] {
+            check(&format!("a = {{ {source} }}"), &[expected, "b", c]);
+        }
         let text = project("b = { index = 'mine' }");
         let read = read("pyproject.toml", &text).expect("read").expect("a project");
         assert_eq!(read.indexes, [("b".parse().expect("a name"), "mine".to_owned())]);
@@ -215,7 +265,15 @@ mod tests {
     #[test]
     fn a_source_that_cannot_be_followed_is_refused() {
         for (sources, why) in [
-            ("a = { git = 'https://hush@h/a' }", "git"),
+            ("a = { git = 'https://hush@h/a' }", "a login"),
+            ("a = { git = 'http://h/a' }", "not supported"),
+            ("a = { git = 'git@h:a/b.git' }", "no address"),
+            ("a = { git = 'https://h/a@v1' }", "no address"),
+            ("a = { git = 'https://h/a', rev = '--x' }", "no branch, tag or commit"),
+            ("a = { git = 'https://h/a', rev = 'b', tag = 'c' }", "more than one"),
+            ("a = { git = 'https://h/a', rev = 1 }", "not a text"),
+            ("a = { git = 'https://h/a', lfs = true }", "`lfs`"),
+            ("a = { git = 'https://h/a', subdirectory = '../b' }", "subdirectory"),
             ("a = { workspace = true }", "workspace"),
             ("a = { path = 'a-1.zip', editable = true }", "editable"),
             ("a = { url = 'https://me:hush@h/a-1-py3-none-any.whl' }", "netrc"),

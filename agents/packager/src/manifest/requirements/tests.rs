@@ -58,7 +58,7 @@ fn includes_and_addresses_are_refused_by_name() {
         ("x @ file://elsewhere/x.whl\n", "manifest-invalid"),
         ("x @ https://me:hush@example.invalid/x.whl\n", "manifest-invalid"),
         ("x @ git+https://hush@example.invalid/x?hush\n", "manifest-invalid"),
-        ("x @ git+https://example.invalid/x\n", "manifest-invalid"),
+        ("x @ git+http://example.invalid/x\n", "manifest-invalid"),
         ("https://example.invalid/x.zip\n", "manifest-invalid"),
         ("a==\n", "manifest-syntax"),
         ("!!\n", "manifest-syntax"),

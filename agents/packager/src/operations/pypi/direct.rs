@@ -13,7 +13,10 @@ use pep440_rs::Version;
 use pep508_rs::{PackageName, Requirement, VersionOrUrl};
 use url::Url;
 
+mod repository;
 mod source;
+
+pub(super) use self::repository::not_locked;
 
 use super::super::named::{copied, file_of, kept, whole_path};
 use super::super::{Asked, Task};
@@ -27,7 +30,9 @@ use crate::io::pypi::{core_metadata, file_name, page};
 use crate::io::secret::shown;
 use crate::limits::NAMED_FILES_MAX;
 use crate::lock;
+use crate::lock::import::Imported;
 use crate::manifest::address;
+use crate::manifest::address::git::Repository;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, FileKind};
 use crate::plan::Precondition;
@@ -47,6 +52,8 @@ pub(super) struct Found {
     pub(super) preconditions: Vec<Precondition>,
     /// Those of which the wheel has to be built.
     pub(super) sources: BTreeSet<PackageName>,
+    /// What people should know.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Who looks for them, and what is known already.
@@ -57,6 +64,8 @@ pub(super) struct Finder<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) sources: &'a Sources<'a>,
     pub(super) target: &'a PythonTarget,
+    /// What another tool locked.
+    pub(super) imported: Option<&'a Imported>,
 }
 
 /// The address of a requirement that has one and applies.
@@ -142,6 +151,12 @@ impl Finder<'_> {
                 return Err(Error::new(Kind::Failed, "too-many-packages", message));
             }
             self.task.check_wanted()?;
+            if let Some(repository) = Repository::of(url) {
+                let known = self.repository(requirement, &repository, &mut found.warnings)?;
+                found.sources.insert(requirement.name.clone());
+                found.known.insert(url.to_string(), known);
+                continue;
+            }
             let written = written(url)?;
             let place = place(self.project, url)?;
             let known = match place.to_file_path() {
@@ -317,19 +332,23 @@ pub(super) fn place_locked<'r>(
     let mut warnings = Vec::new();
     for requirement in requirements {
         let Some(url) = url_of(requirement, target) else { continue };
+        let name = requirement.name.as_ref();
+        let package = resolution.packages.iter_mut().find(|it| it.name == name);
+        if let Some(repository) = Repository::of(url) {
+            let Some(package) = package else { continue };
+            repository::place_locked(package, (&repository, url), requirement, sources)?;
+            continue;
+        }
         written(url)?;
         let place = place(project, url)?;
-        let name = requirement.name.as_ref();
-        let Some(package) = resolution.packages.iter_mut().find(|it| it.name == name) else {
-            continue;
-        };
+        let Some(package) = package else { continue };
         let artifact = Arc::make_mut(&mut package.artifact);
         (artifact.by_address, artifact.url) = (true, place.to_string());
         let path = place.to_file_path().ok().filter(|_| place.scheme() == "file");
         let form = SourceForm::of(url, &place);
         if package.is_source() {
             let path = path.clone();
-            sources.hold(&requirement.name, Direct { form, path, held: None });
+            sources.hold(&requirement.name, Direct { form, path, held: None, commit: None });
         }
         let found = match (path, form) {
             (Some(path), None) => foreign::content(&path).ok().flatten().map(|it| it.sha256),

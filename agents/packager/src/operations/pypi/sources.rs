@@ -23,7 +23,7 @@ use agents_contract::waiting;
 use pep440_rs::Version;
 use pep508_rs::PackageName;
 
-pub(super) use self::direct::{Direct, Held};
+pub(super) use self::direct::{Commit, Direct, Held};
 use self::environment::Workshop;
 use super::super::Task;
 use super::direct::core as of_wheel;
@@ -154,6 +154,11 @@ impl<'a> Sources<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds what was waited for as long as a build is.
+    pub(super) fn spend(&self, time: Duration) {
+        self.state().spent += time;
+    }
+
     /// How long was built so far, which is no time of the resolver.
     pub(super) fn spent(&self) -> Duration {
         self.state().spent
@@ -170,6 +175,7 @@ impl<'a> Sources<'a> {
             let known = built.as_ref().filter(|_| !by_address).map(|built| &built.url);
             let (url, by_address) = (known.unwrap_or(url).clone(), *by_address);
             let form = self.form(&package.name);
+            let source = self.source(&package.name).filter(|_| by_address);
             let (file_name, hashes) = (file_name.clone(), hashes.clone());
             let requirements = done.requirements.clone();
             warnings.push(warning(package, &requirements, done.has_run));
@@ -180,7 +186,7 @@ impl<'a> Sources<'a> {
                 file_name: done.wheel.file_name.clone(),
                 hashes: sha256(&done.wheel.sha256),
                 size: Some(done.wheel.bytes),
-                source: None,
+                source,
                 url: String::new(),
             });
         }

@@ -16,6 +16,7 @@ use super::policy::Known;
 use crate::error::{Error, Kind};
 use crate::io::pypi::file_name;
 use crate::io::pypi::page::{file_url, written_hashes};
+use crate::manifest::address::has_login;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::{CoreMetadata, File, FileKind, Project};
 
@@ -86,7 +87,7 @@ fn project(name: &PackageName, address: &str, known: Option<&Known>) -> Result<P
         })
     };
     let mut hashes = known.map_or_else(written, |known| Ok(known.hashes.clone()))?;
-    if place.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+    if place.as_ref().is_some_and(has_login) {
         // The requirement is repeated in explanations and repairs.
         return Err(refused(
             name,

@@ -47,7 +47,7 @@ impl Finder<'_> {
         let Looked { hashes, size, incoming } = looked;
         let said = self.said(requirement, place, &hashes, incoming.as_ref())?;
         let held = incoming.map(|incoming| Held { incoming, name: ARCHIVE });
-        self.sources.hold(&requirement.name, Direct { form: None, path, held });
+        self.sources.hold(&requirement.name, Direct { form: None, path, held, commit: None });
         let file_name = file_of(place);
         self.known(requirement, place, (file_name, hashes, size), &said)
     }
@@ -82,7 +82,7 @@ impl Finder<'_> {
         };
         // What is used where it lies is another one only where it says so itself.
         let sha256 = match form {
-            SourceForm::Tree => sha256,
+            SourceForm::Git | SourceForm::Tree => sha256,
             SourceForm::Editable => {
                 let seen = tree::look_at_project(&copy, &|| self.task.check_wanted())?;
                 seen.map_or(sha256, |seen| seen.sha256)
@@ -97,20 +97,20 @@ impl Finder<'_> {
         }
         let said = Said::of(&copy, &file_name)?;
         match form {
-            SourceForm::Tree => {
+            SourceForm::Git | SourceForm::Tree => {
                 let path = path.to_string_lossy().into_owned();
                 preconditions.push(Precondition::Tree { path, sha256: sha256.clone() });
             }
             SourceForm::Editable => preconditions.extend(deciding(&path)?),
         }
         let (form, held) = (Some(form), Some(Held { incoming, name: TREE }));
-        self.sources.hold(name, Direct { form, path: Some(path), held });
+        self.sources.hold(name, Direct { form, path: Some(path), held, commit: None });
         let hashes = Hashes { sha256: Some(sha256), sha512: None };
         self.known(requirement, place, (file_name, hashes, Some(bytes)), &said)
     }
 
     /// What the resolver is told of a source.
-    fn known(
+    pub(super) fn known(
         &self,
         requirement: &Requirement,
         place: &Url,
@@ -227,10 +227,10 @@ impl Finder<'_> {
 
 /// The name of a copy.
 const ARCHIVE: &str = "archive";
-const TREE: &str = "tree";
+pub(super) const TREE: &str = "tree";
 
 /// What a directory goes by in plans and locks: its own name, where that is a plain one.
-fn file_name(path: &Path, name: &PackageName) -> String {
+pub(super) fn file_name(path: &Path, name: &PackageName) -> String {
     let own = path.file_name().and_then(|own| own.to_str()).unwrap_or_default();
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let is_plain = own.len() <= 100 && !own.starts_with('.') && own.chars().all(is_word);

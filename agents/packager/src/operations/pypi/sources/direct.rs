@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pep508_rs::PackageName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::super::direct::not_locked;
 use super::{Sources, Wanted};
 use crate::build::remembered::{Key, recall, remember};
 use crate::build::said::Said;
 use crate::build::tree::{self, Seen};
 use crate::error::{Error, Kind, Result};
+use crate::git::Meant;
 use crate::limits::BUILD_FILES_MAX;
 use crate::manifest::address;
+use crate::manifest::address::git::Repository;
 use crate::metadata::Hashes;
 use crate::metadata::pypi::CoreMetadata;
 use crate::operations::incoming::Incoming;
@@ -28,6 +33,15 @@ pub(in super::super) struct Direct {
     pub(in super::super) path: Option<PathBuf>,
     /// A copy of what was looked at, where that was.
     pub(in super::super) held: Option<Held>,
+    /// Which commit of which repository, where it is of one.
+    pub(in super::super) commit: Option<Commit>,
+}
+
+/// A commit of a repository.
+pub(in super::super) struct Commit {
+    pub(in super::super) repository: Repository,
+    /// Its whole name.
+    pub(in super::super) id: String,
 }
 
 /// A copy, for as long as the request takes.
@@ -59,16 +73,35 @@ impl Sources<'_> {
         self.direct(name)?.form
     }
 
+    /// What plans and locks say of where it comes from, where that is a repository.
+    pub(super) fn source(&self, name: &str) -> Option<String> {
+        let direct = self.direct(name)?;
+        let Commit { repository, id } = direct.commit.as_ref()?;
+        Some(repository.source(id))
+    }
+
+    /// What is remembered of something by its digest, or by what tells it apart as well.
+    pub(in super::super) fn recall<T: DeserializeOwned>(
+        &self,
+        step: &str,
+        source: &str,
+    ) -> Option<T> {
+        recall(&self.task.shop.builds, &Key::new(step, source, &[], self.interpreter))
+    }
+
+    /// Remembers it.
+    pub(in super::super) fn remember(&self, step: &str, source: &str, what: &impl Serialize) {
+        remember(&self.task.shop.builds, &Key::new(step, source, &[], self.interpreter), what);
+    }
+
     /// What a source with this digest said of itself before.
     pub(in super::super) fn said_before(&self, hashes: &Hashes) -> Option<Said> {
-        let digest = hashes.to_string();
-        recall(&self.task.shop.builds, &Key::new("said", &digest, &[], self.interpreter))
+        self.recall("said", &hashes.to_string())
     }
 
     /// Remembers what a source says of itself.
     pub(in super::super) fn remember_said(&self, hashes: &Hashes, said: &Said) {
-        let digest = hashes.to_string();
-        remember(&self.task.shop.builds, &Key::new("said", &digest, &[], self.interpreter), said);
+        self.remember("said", &hashes.to_string(), said);
     }
 
     /// What a source promises that its wheel will need, to be compared with what it does need.
@@ -90,7 +123,7 @@ impl Sources<'_> {
     pub(in super::super) fn look(&self, path: &Path, form: SourceForm) -> Result<Option<Seen>> {
         let check = || self.task.check_wanted();
         match form {
-            SourceForm::Tree => tree::look(path, &check),
+            SourceForm::Git | SourceForm::Tree => tree::look(path, &check),
             SourceForm::Editable => tree::look_at_project(path, &check),
         }
     }
@@ -142,12 +175,17 @@ impl Sources<'_> {
         let Package { artifact, name, .. } = wanted.package;
         let direct = self.direct(name).filter(|_| artifact.by_address);
         let tree = direct.as_ref().filter(|direct| direct.form.is_some());
-        let Some(Direct { path, held, .. }) = tree.map(|direct| &**direct) else {
+        let Some(Direct { path, held, commit, .. }) = tree.map(|direct| &**direct) else {
             let archive = self.archive(wanted, archive)?;
             let unpacker = &self.task.shop.unpacker;
             return unpack_source(unpacker, &archive, &artifact.file_name, source).map(drop);
         };
-        let from = held.as_ref().map(Held::path).or_else(|| path.clone()).unwrap_or_default();
+        let fetched = match (held, commit) {
+            (None, Some(commit)) => Some(self.fetched(commit)?),
+            _ => None,
+        };
+        let held = held.as_ref().or(fetched.as_ref()).map(Held::path);
+        let from = held.or_else(|| path.clone()).unwrap_or_default();
         let seen = tree::copy(&from, source, &|| self.task.check_wanted())?;
         let seen = match tree.and_then(|direct| direct.form) {
             Some(SourceForm::Editable) => self.look(source, SourceForm::Editable)?,
@@ -157,10 +195,23 @@ impl Sources<'_> {
         if seen.as_ref().is_some_and(is_it) {
             return Ok(());
         }
+        if let Some(Commit { repository, id }) = commit {
+            return Err(not_locked(repository, id, name));
+        }
         let shown = path.as_deref().unwrap_or(&from).display();
         let message = format!("`{shown}` is not the directory that is locked");
         Err(Error::new(Kind::Verification, "hash-mismatch", message)
             .hint(format!("`bolide update pypi:{name} --build {name}` takes what is there now")))
+    }
+
+    /// The files of a commit that is locked.
+    fn fetched(&self, Commit { repository, id }: &Commit) -> Result<Held> {
+        const TREE: &str = "tree";
+        let incoming = self.task.shop.new_incoming()?;
+        let into = incoming.path().join(TREE);
+        let meant = Meant::commit(id);
+        self.task.write_commit(repository, &meant, (incoming.path(), &into))?;
+        Ok(Held { incoming, name: TREE })
     }
 
     /// The archive that is built, verified: where a copy lies already, else at `to`.

@@ -1,0 +1,161 @@
+//! Which commit a server means, and its objects: as few of them as the server gives alone.
+
+use std::path::Path;
+
+use super::run::{Ended, Git, Order, Reach};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::address::git::{COMMIT_DIGITS_MIN, HEADS, Repository, TAGS, is_commit};
+
+/// Where what is wanted goes by here.
+const WANTED: &str = "refs/bolide/wanted";
+/// What git says of servers that do not give a commit by its name.
+const NOT_BY_NAME: [&str; 3] = ["not our ref", "unadvertised object", "couldn't find remote ref"];
+/// What it says of those that give nothing without all that came before it.
+const NOT_ALONE: [&str; 2] = ["does not support shallow", "shallow capabilities"];
+
+/// What is wanted of a repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meant {
+    /// The commit, or the beginning of its name.
+    pub(crate) commit: String,
+    /// What the server calls it, where it was asked.
+    pub(crate) reference: Option<String>,
+}
+
+impl Meant {
+    /// A commit by its whole name.
+    pub(crate) fn commit(commit: &str) -> Self {
+        Self { commit: commit.to_owned(), reference: None }
+    }
+
+    pub(crate) fn is_whole(&self) -> bool {
+        is_commit(&self.commit)
+    }
+
+    /// Whether it is a tag, which nobody expects to move.
+    pub(crate) fn is_tag(&self) -> bool {
+        self.reference.as_ref().is_some_and(|name| name.starts_with(TAGS))
+    }
+}
+
+impl Git<'_> {
+    /// Asks the server which commit is meant. Of a branch and a tag of one name it is the branch, as for pip and uv.
+    pub(crate) fn ask(&self, repository: &Repository) -> Result<Meant> {
+        let names: Vec<String> = match repository.revision.as_deref() {
+            None => vec!["HEAD".to_owned()],
+            Some(name) if name.starts_with("refs/") => vec![name.to_owned()],
+            Some(name) => [HEADS, TAGS].map(|begin| format!("{begin}{name}")).into(),
+        };
+        let peeled: Vec<String> = names.iter().map(|name| format!("{name}^{{}}")).collect();
+        let mut arguments = vec!["ls-remote", "--quiet", "--", repository.remote.as_str()];
+        arguments.extend(names.iter().chain(&peeled).map(String::as_str));
+        // There is none, and the one of a directory above must not be found.
+        let nowhere = Some(Path::new("/dev/null"));
+        let ended = self.run(&Order::new(Reach::Server, nowhere, &arguments))?;
+        if !ended.is_well {
+            return Err(unreachable(repository, &ended));
+        }
+        let said = String::from_utf8_lossy(&ended.said);
+        let found = |wanted: &str| {
+            let mut lines = said.lines().filter_map(|line| line.split_once('\t'));
+            lines.find_map(|(object, name)| (name == wanted && is_commit(object)).then_some(object))
+        };
+        for (name, peeled) in names.iter().zip(&peeled) {
+            if let Some(object) = found(peeled).or_else(|| found(name)) {
+                return Ok(Meant { commit: object.to_owned(), reference: Some(name.clone()) });
+            }
+        }
+        let wanted = repository.wanted();
+        let is_digits = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match is_digits && (COMMIT_DIGITS_MIN..64).contains(&wanted.len()) {
+            true => Ok(Meant::commit(wanted)),
+            false => Err(unknown(repository, wanted)),
+        }
+    }
+
+    /// Makes a repository at `place` that has the commit; which one it is.
+    pub(crate) fn fetch(
+        &self,
+        repository: &Repository,
+        meant: &Meant,
+        place: &Path,
+    ) -> Result<String> {
+        let format = if meant.commit.len() == 64 { "sha256" } else { "sha1" };
+        let format = format!("--object-format={format}");
+        let path = place.to_string_lossy();
+        let init = ["init", "--bare", "--quiet", "--template=", &format, &path];
+        self.run_here(&Order::new(Reach::Here, None, &init))?;
+        if meant.is_whole() {
+            let name = meant.reference.as_ref().unwrap_or(&meant.commit);
+            let one = format!("+{name}:{WANTED}");
+            let ended = self.fetch_some(repository, place, &["--depth=1"], &[&one])?;
+            if ended.is_well {
+                return self.commit_of(repository, WANTED, place);
+            }
+            let says = |words: &[&str]| words.iter().any(|words| ended.why.contains(words));
+            let is_by_name = meant.reference.is_none() && says(&NOT_BY_NAME);
+            if !is_by_name && !says(&NOT_ALONE) {
+                return Err(unreachable(repository, &ended));
+            }
+        }
+        // A server that does not give one alone has it behind a branch or a tag, or nowhere.
+        let all = ["+refs/heads/*:refs/bolide/heads/*", "+refs/tags/*:refs/bolide/tags/*"];
+        let ended = self.fetch_some(repository, place, &[], &all)?;
+        if !ended.is_well {
+            return Err(unreachable(repository, &ended));
+        }
+        self.commit_of(repository, &meant.commit, place)
+    }
+
+    fn fetch_some(
+        &self,
+        repository: &Repository,
+        place: &Path,
+        options: &[&str],
+        references: &[&str],
+    ) -> Result<Ended> {
+        let mut arguments = vec![
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+        ];
+        arguments.extend(options);
+        arguments.extend(["--", repository.remote.as_str()]);
+        arguments.extend(references);
+        self.run(&Order::new(Reach::Server, Some(place), &arguments))
+    }
+
+    fn commit_of(&self, repository: &Repository, name: &str, place: &Path) -> Result<String> {
+        let commit = format!("{name}^{{commit}}");
+        let arguments = ["rev-parse", "--verify", "--quiet", "--end-of-options", &commit];
+        let ended = self.run(&Order::new(Reach::Here, Some(place), &arguments))?;
+        let said = String::from_utf8_lossy(&ended.said);
+        let commit = said.lines().rev().map(str::trim).find(|line| is_commit(line));
+        let commit = commit.filter(|_| ended.is_well);
+        commit.map(str::to_owned).ok_or_else(|| unknown(repository, name))
+    }
+}
+
+fn unreachable(repository: &Repository, ended: &Ended) -> Error {
+    let (shown, why) = (repository.shown(), &ended.why);
+    // A file that grows beyond its bound ends who writes it.
+    if why.contains("signal 25") || why.contains("File too large") {
+        let message = format!("`{shown}` is too large to be fetched: {why}");
+        return Error::new(Kind::Refused, "git-too-large", message)
+            .hint("name an archive of its source");
+    }
+    Error::new(Kind::Network, "git-unreachable", format!("git cannot read `{shown}`: {why}")).hint(
+        format!("see whether `git ls-remote {shown}` works; logins are git's and ssh's own matter"),
+    )
+}
+
+fn unknown(repository: &Repository, wanted: &str) -> Error {
+    let shown = repository.shown();
+    let wanted = wanted.strip_prefix("refs/bolide/").unwrap_or(wanted);
+    let message = format!("`{shown}` has no branch, tag or commit `{wanted}`");
+    Error::new(Kind::Failed, "git-no-revision", message)
+        .hint("correct what the manifest names; where it was locked, `bolide update` takes what is there now")
+}

@@ -1,0 +1,35 @@
+//! Bounds on what git does for us; those of trees of source are [`limits`](crate::limits)'.
+
+use std::time::Duration;
+
+use crate::limits::{SOURCE_TREE_BYTES_MAX, SOURCE_TREE_FILES_MAX};
+
+/// How long one run of git may take: a whole history of the largest kind by a slow line takes a third of it.
+pub(super) const GIT_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long a run may take that only looks at what is here.
+pub(super) const GIT_LOCAL_TIME_MAX: Duration = Duration::from_secs(2 * 60);
+/// Bytes of one file that git writes: the pack of a repository, or all files of a tree.
+pub(super) const GIT_FILE_BYTES_MAX: u64 = 3 << 30;
+/// Bytes that git says: names of references, complaints.
+pub(super) const GIT_SAID_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of the list of a tree's files: 100,000 with names of usual length take a tenth.
+pub(super) const GIT_LIST_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of one path in a tree.
+pub(super) const GIT_PATH_BYTES_MAX: usize = 4_096;
+/// Bytes of where a link leads.
+pub(super) const GIT_LINK_BYTES_MAX: u64 = 4_096;
+/// Bytes that git puts around a file's own when it writes them all: its name, its kind, its size.
+pub(super) const GIT_AROUND_BYTES_MAX: u64 = 128;
+/// Repositories that are kept, each of one commit.
+pub(super) const REPOSITORIES_KEPT_MAX: usize = 64;
+/// Bytes of all of them.
+pub(super) const REPOSITORIES_BYTES_MAX: u64 = 4 << 30;
+/// Files of one that are counted: a pack, its index, what says that it is a repository.
+pub(super) const REPOSITORY_FILES_MAX: usize = 1_024;
+
+const _: () = assert!(SOURCE_TREE_FILES_MAX as u64 * 128 < GIT_LIST_BYTES_MAX);
+const _: () = assert!(
+    SOURCE_TREE_BYTES_MAX + SOURCE_TREE_FILES_MAX as u64 * GIT_AROUND_BYTES_MAX
+        < GIT_FILE_BYTES_MAX
+);
+const _: () = assert!(GIT_FILE_BYTES_MAX < REPOSITORIES_BYTES_MAX);

@@ -1,0 +1,228 @@
+//! One run of git: with what surroundings, within which bounds, and what it means when it fails.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use agents_contract::{Cancellation, waiting};
+
+use super::helper::{COMMAND, MISSING, NO_FILE};
+use super::limits::{GIT_FILE_BYTES_MAX, GIT_LOCAL_TIME_MAX, GIT_SAID_BYTES_MAX, GIT_TIME_MAX};
+use crate::error::{Error, Kind, Result};
+use crate::manifest::address;
+use crate::process;
+
+/// The person's own surroundings that git and ssh need to reach a server: where their configuration is, who has their keys, and the way.
+pub(crate) const VARIABLES: [&str; 26] = [
+    "ALL_PROXY",
+    "CURL_CA_BUNDLE",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_SSL_CAINFO",
+    "GNUPGHOME",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "LOGNAME",
+    "NO_PROXY",
+    "PATH",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "USER",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// What no run of git does here, whatever anybody configured.
+const OFF: [&str; 16] = [
+    "core.hooksPath=/dev/null",
+    "core.attributesFile=/dev/null",
+    "core.fsmonitor=false",
+    "credential.interactive=false",
+    "fetch.fsckObjects=false",
+    "fetch.parallel=1",
+    "fetch.recurseSubmodules=false",
+    "fetch.writeCommitGraph=false",
+    "filter.lfs.process=",
+    "filter.lfs.required=false",
+    "filter.lfs.smudge=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "transfer.bundleURI=false",
+    // Everything into one pack, so that a bound on a file is one on all.
+    "transfer.unpackLimit=1",
+];
+
+/// Where the person's configuration counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// A server is asked.
+    Server,
+    /// Only what is here is looked at; nobody's configuration has anything to say.
+    Here,
+}
+
+/// What is run.
+pub(super) struct Order<'o> {
+    pub(super) reach: Reach,
+    /// The repository's directory; nothing where there is none.
+    pub(super) repository: Option<&'o Path>,
+    pub(super) arguments: Vec<String>,
+    /// What it reads, and where all it says goes.
+    pub(super) files: Option<(&'o Path, &'o Path)>,
+    /// Bytes that it may say otherwise.
+    pub(super) said_bytes_max: u64,
+}
+
+impl<'o> Order<'o> {
+    pub(super) fn new(reach: Reach, repository: Option<&'o Path>, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        Self { reach, repository, arguments, files: None, said_bytes_max: GIT_SAID_BYTES_MAX }
+    }
+}
+
+/// How it ended by itself.
+pub(super) struct Ended {
+    pub(super) is_well: bool,
+    pub(super) said: Vec<u8>,
+    /// What it complained about, as people may see it.
+    pub(super) why: String,
+}
+
+/// The git of whoever asks.
+pub(crate) struct Git<'g> {
+    /// The program whose `main` begins as [`helper`](super::helper) says.
+    pub(crate) helper: &'g Path,
+    /// A variable of whoever asks.
+    pub(crate) variable: &'g dyn Fn(&str) -> Option<String>,
+    pub(crate) cancellation: &'g Cancellation,
+}
+
+impl Git<'_> {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// `git-missing`, `git-failed` where it cannot be run or does not end in time.
+    pub(super) fn run(&self, order: &Order<'_>) -> Result<Ended> {
+        let time = if order.reach == Reach::Server { GIT_TIME_MAX } else { GIT_LOCAL_TIME_MAX };
+        let mut command = self.command(order);
+        let run = || process::run_held(&mut command, time, order.said_bytes_max, self.cancellation);
+        // Without the leave to compute: it waits for the network and the disk.
+        let output = waiting(self.cancellation, run);
+        let output = output.map_err(|error| Error::io("run", self.helper, &error))?;
+        let Some(output) = output else {
+            Error::if_cancelled(self.cancellation)?;
+            return Err(took_too_long(order, time));
+        };
+        let why = complaint(&output.stderr);
+        if output.status.code() == Some(i32::from(MISSING)) {
+            let message = "`git` is needed for a package of a repository, and is not installed";
+            return Err(Error::new(Kind::Failed, "git-missing", message)
+                .hint("install git, or put it on `PATH`; nothing was changed"));
+        }
+        Ok(Ended { is_well: output.status.success(), said: output.stdout, why })
+    }
+
+    /// The same for what does not fail unless something is wrong here.
+    pub(super) fn run_here(&self, order: &Order<'_>) -> Result<Vec<u8>> {
+        let Ended { is_well, said, why } = self.run(order)?;
+        if is_well {
+            return Ok(said);
+        }
+        let word = order.arguments.first().map_or("", String::as_str);
+        Err(Error::new(Kind::Failed, "git-failed", format!("`git {word}` failed: {why}"))
+            .hint("try it again; `bolide cache collect --all` throws away what was kept of it"))
+    }
+
+    fn command(&self, order: &Order<'_>) -> Command {
+        let path = |file: Option<&Path>| {
+            file.map_or_else(|| NO_FILE.to_owned(), |file| file.to_string_lossy().into_owned())
+        };
+        let (input, output) = order.files.unzip();
+        let mut command = Command::new(self.helper);
+        command
+            .args([COMMAND, &path(input), &path(output)])
+            .arg(GIT_FILE_BYTES_MAX.to_string())
+            .arg("git")
+            .args(OFF.iter().flat_map(|off| ["-c", off]))
+            .args(&order.arguments)
+            .current_dir("/")
+            .env_clear()
+            .envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)))
+            .envs(VARIABLES.iter().filter_map(|name| Some((*name, (self.variable)(name)?))));
+        // Complaints are read, and there is nobody who could answer a question; nor is there a terminal, which the helper has left.
+        let fixed = [
+            ("LC_ALL", "C"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", ""),
+            ("SSH_ASKPASS", ""),
+            ("SSH_ASKPASS_REQUIRE", "never"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            ("GIT_LFS_SKIP_SMUDGE", "1"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            // `http` where the person's own configuration puts that in the place of what stands in the manifest.
+            ("GIT_ALLOW_PROTOCOL", "https:ssh:file:http"),
+        ];
+        command.envs(fixed);
+        if order.reach == Reach::Here {
+            command.envs(["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"].map(|it| (it, "/dev/null")));
+            command.env("GIT_CONFIG_NOSYSTEM", "1");
+        }
+        if let Some(repository) = order.repository {
+            command.env("GIT_DIR", repository);
+        }
+        command
+    }
+}
+
+fn took_too_long(order: &Order<'_>, time: Duration) -> Error {
+    let word = order.arguments.first().map_or("", String::as_str);
+    let seconds = time.as_secs();
+    let message = format!("`git {word}` did not end within {seconds} seconds and was ended");
+    Error::new(Kind::Network, "git-too-long", message)
+        .hint("try it again, or name a mirror that is nearer with git's `url.*.insteadOf`")
+}
+
+/// The last lines of what git complained about, without what may be a secret and without what steers a terminal.
+fn complaint(bytes: &[u8]) -> String {
+    const LINES_SHOWN: usize = 3;
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+    // Quotes steer nothing.
+    let shown = |line: &&str| {
+        crate::unpack::printable(address::masked(line).as_bytes()).replace("\\'", "'")
+    };
+    let told: Vec<String> = last.iter().map(shown).collect();
+    if told.is_empty() { "it does not say why".to_owned() } else { told.join("; ") }
+}
+
+/// Where helpers are started: this very program.
+pub(crate) fn own_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_shown_without_secrets() {
+        let said = b"remote: hi\n\nfatal: unable to access 'https://me:hush@h/x?t=hush': \x1b[2J\n";
+        let shown = complaint(said);
+        assert_eq!(shown, "remote: hi; fatal: unable to access 'https://...@h/x?...': \\u{1b}[2J");
+        assert_eq!(complaint(b"\n"), "it does not say why");
+    }
+}
