@@ -200,10 +200,7 @@ impl Metadata for PypiClient {
     }
 
     fn prefetch_project(&self, name: &PackageName) -> bool {
-        let is_asked = self.resolved().is_ok_and(|resolved| {
-            !resolved.endpoint.has_no_index || resolved.endpoint.pins.contains_key(name)
-        });
-        if !is_asked {
+        if self.resolved().is_ok_and(|resolved| resolved.endpoint.has_no_index) {
             return true;
         }
         // What is wrong is reported when it is really asked for; the same below.

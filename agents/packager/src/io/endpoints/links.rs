@@ -62,6 +62,8 @@ pub(super) fn find(
         take(&link.place, &link.base, &link.from, false)?;
     }
     let strongest = files.iter().find_map(|file| Some((file.get("find-links")?, file)));
+    // With pip a variable stands in the place of its files.
+    let strongest = strongest.filter(|_| environment.variable("PIP_FIND_LINKS").is_none());
     if let Some((said, file)) = strongest {
         let from = format!("`{}`", file.path.display());
         for text in said.split_whitespace() {
@@ -78,10 +80,10 @@ fn has_no_index(environment: &Environment, files: &[ConfigFile], uv: &Uv) -> boo
     let is_yes = |text: &str| {
         ["1", "true", "yes", "on", "y", "t"].contains(&text.trim().to_ascii_lowercase().as_str())
     };
-    let variables = ["PIP_NO_INDEX", "UV_NO_INDEX"].into_iter();
-    let mut said = variables.filter_map(|name| environment.variable(name));
     let written = files.iter().find_map(|file| file.get("no-index"));
-    said.any(is_yes) || written.is_some_and(is_yes) || uv.has_no_index
+    let of_pip = environment.variable("PIP_NO_INDEX").or(written);
+    let of_uv = environment.variable("UV_NO_INDEX");
+    of_pip.is_some_and(is_yes) || of_uv.is_some_and(is_yes) || uv.has_no_index
 }
 
 /// Reads a place as pip does: an address, or a path.

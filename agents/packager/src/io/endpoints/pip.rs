@@ -28,7 +28,7 @@ pub(crate) struct PypiEndpoint {
     pub(crate) pins: BTreeMap<PackageName, Url>,
     /// Pages on the web and directories (`file:///...`) that list files of all packages, beside what the indexes have.
     pub(crate) links: Vec<Url>,
-    /// Whether no index is asked, but for packages that come from one of their own.
+    /// Whether no index is asked.
     pub(crate) has_no_index: bool,
     pub(crate) credentials: Credentials,
     pub(crate) transport: TransportSettings,
@@ -57,26 +57,28 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<PypiEndpoint> {
         name.clone_from(&found.name);
         registry_url(&found.url, &found.from)
     };
-    let mut index = match finder.overrides.get(Ecosystem::Pypi) {
-        Some(url) => url.clone(),
-        None => match ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"]
-            .into_iter()
-            .find_map(|name| environment.variable(name).map(|value| (name, value)))
-        {
-            Some((name, value)) => {
-                registry_url(unnamed(value), &format!("the environment variable `{name}`"))?
+    let variable = ["PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"]
+        .into_iter()
+        .find_map(|name| environment.variable(name).map(|value| (name, value)));
+    let mut index = match (finder.overrides.get(Ecosystem::Pypi), &uv.of_requirements, variable) {
+        (Some(url), ..) => url.clone(),
+        (None, Some(found), _) => {
+            is_the_persons = false;
+            named(found)?
+        }
+        (None, None, Some((name, value))) => {
+            registry_url(unnamed(value), &format!("the environment variable `{name}`"))?
+        }
+        (None, None, None) => match (&uv.of_project, setting("index-url"), &uv.of_person) {
+            (Some(found), _, _) => {
+                is_the_persons = false;
+                named(found)?
             }
-            None => match (&uv.of_project, setting("index-url"), &uv.of_person) {
-                (Some(found), _, _) => {
-                    is_the_persons = false;
-                    named(found)?
-                }
-                (None, Some((value, file)), _) => {
-                    registry_url(value, &format!("`{}`", file.path.display()))?
-                }
-                (None, None, Some(found)) => named(found)?,
-                (None, None, None) => learnt_default(finder)?,
-            },
+            (None, Some((value, file)), _) => {
+                registry_url(value, &format!("`{}`", file.path.display()))?
+            }
+            (None, None, Some(found)) => named(found)?,
+            (None, None, None) => learnt_default(finder)?,
         },
     };
     let mut first = match finder.overrides.get(Ecosystem::Pypi) {

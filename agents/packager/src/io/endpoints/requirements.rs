@@ -1,25 +1,39 @@
 //! What the project's requirements file says of where packages come from. What else stands in it is its reader's matter.
 
 use super::Finder;
-use crate::error::{Error, Result};
-use crate::io::environment::read_small;
-use crate::limits::MANIFEST_BYTES_MAX;
+use crate::error::{Error, Kind, Result};
 use crate::manifest::requirements::{Places, places};
+use crate::transaction::{Project, RelativePath};
 
 /// The file that counts where the project has no other description.
 pub(super) const FILE: &str = "requirements.txt";
 
 /// Reads it with the files that it includes; nothing where there is none.
+///
+/// # Errors
+/// `bad-registry` for an address with a variable in it; those of files that cannot be read.
 pub(super) fn read(finder: &Finder<'_>) -> Result<Places> {
-    let project = &finder.environment.project;
+    let directory = &finder.environment.project;
+    if directory.join(FILE).symlink_metadata().is_err() {
+        return Ok(Places::default());
+    }
+    // As its requirements are read: what is not of the project is not followed.
+    let project = Project::open(directory)?;
     let open = &mut |path: &str| {
-        let path = project.join(path);
-        let bytes = read_small(&path, MANIFEST_BYTES_MAX as u64)
-            .map_err(|error| Error::io("read", &path, &error))?;
+        let bytes = project.read_file(&RelativePath::new(path)?)?;
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
     };
-    match open(FILE)? {
-        Some(text) => places(FILE, &text, open),
-        None => Ok(Places::default()),
+    let Some(text) = open(FILE)? else { return Ok(Places::default()) };
+    let found = places(FILE, &text, open)?;
+    // As an address it would be one that has nothing, and the next index would be asked for the same packages.
+    if found.index.iter().chain(&found.others).any(|url| url.contains("${")) {
+        let message = format!(
+            "an index that `{}` names has a variable in its address, and a project's file reads none",
+            directory.join(FILE).display()
+        );
+        return Err(Error::new(Kind::Usage, "bad-registry", message).hint(
+            "write the address without its login and put that into netrc; or name the index in `PIP_INDEX_URL` or pip's configuration",
+        ));
     }
+    Ok(found)
 }

@@ -98,6 +98,8 @@ pub(super) struct Linked {
 pub(super) struct Uv {
     /// What the project names, which is stronger than what the person's pip says.
     pub(super) of_project: Option<Named>,
+    /// What the project's requirements file names, which is stronger than variables, as with pip.
+    pub(super) of_requirements: Option<Named>,
     /// What the person's own files name, or the machine's.
     pub(super) of_person: Option<Named>,
     /// The other indexes, the project's before the person's, each in the order in which it is written.
@@ -209,7 +211,7 @@ impl Uv {
     fn take_requirements(&mut self, said: Places, environment: &Environment) {
         let from = format!("`{}`", environment.project.join(requirements::FILE).display());
         let named = |url| Named { url, name: None, from: from.clone() };
-        self.of_project = said.index.map(named).or(self.of_project.take());
+        self.of_requirements = said.index.map(named);
         self.others.extend(said.others.into_iter().map(|url| Other {
             url,
             name: None,

@@ -116,13 +116,17 @@ impl PypiClient {
             if local_path(url).is_some() {
                 let listed = directories.next().into_iter().flat_map(|linked| linked.of(name));
                 for one in listed.filter(|one| file_name::parse(&one.name, name).is_some()) {
-                    found.extend(self.hashed(one)?);
+                    found.push(self.hashed(one)?);
                 }
                 continue;
             }
             let page = Page { url: url.clone(), resolved: Arc::clone(resolved) };
             match self.session.ask(Arc::new(page))? {
-                Value::Links(linked) => found.extend(linked.of(name).cloned()),
+                // What has no digest cannot be used, and must not stand in the way of an index's file of that name.
+                Value::Links(linked) => {
+                    let listed = linked.of(name).filter(|listed| !listed.hashes.is_empty());
+                    found.extend(listed.cloned());
+                }
                 _ => return Err(wrong_kind()),
             }
         }
@@ -151,31 +155,28 @@ impl PypiClient {
         Ok(found.and_then(|it| local_path(&Url::parse(&it.url).ok()?)))
     }
 
-    /// A file of this machine with what it hashes to; nothing for what is gone meanwhile, or is no file.
-    fn hashed(&self, listed: &Listed) -> Result<Option<Listed>> {
-        let Some(path) = Url::parse(&listed.url).ok().as_ref().and_then(local_path) else {
-            return Ok(None);
+    /// A file of this machine with what it hashes to. One that cannot be read is not passed over: an index would answer for it.
+    fn hashed(&self, listed: &Listed) -> Result<Listed> {
+        let gone = || {
+            let message = format!("`{}` is listed where it lies, and is not there", listed.url);
+            Error::new(Kind::Failed, "file-missing", message)
+                .hint("a link that leads nowhere? Take it away, or put the file there")
         };
+        let path = Url::parse(&listed.url).ok().as_ref().and_then(local_path).ok_or_else(gone)?;
         let digests = &self.session.shared.local_digests;
-        match digests.of(&path, &self.session.request.cancellation) {
-            Ok(content) => Ok(content.map(|content| Listed {
-                hashes: Hashes { sha256: Some(content.sha256), sha512: None },
-                size: Some(content.bytes),
-                core_metadata: Some(false),
-                ..listed.clone()
-            })),
-            Err(error) if error.code == "file-refused" => Ok(None),
-            Err(error) => Err(error),
-        }
+        let content = digests.of(&path, &self.session.request.cancellation)?.ok_or_else(gone)?;
+        Ok(Listed {
+            hashes: Hashes { sha256: Some(content.sha256), sha512: None },
+            size: Some(content.bytes),
+            core_metadata: Some(false),
+            ..listed.clone()
+        })
     }
 
     /// The files of a package, those that are listed beside the indexes first.
     pub(super) fn with_linked(&self, name: &PackageName) -> Result<Arc<Project>> {
         let linked = self.linked(name)?;
-        let is_asked = {
-            let endpoint = &self.resolved()?.endpoint;
-            !endpoint.has_no_index || endpoint.pins.contains_key(name)
-        };
+        let is_asked = !self.resolved()?.endpoint.has_no_index;
         let merged =
             |page: Option<&Project>| Arc::new(page::merged(name, linked.iter().cloned(), page));
         if !is_asked {
@@ -230,6 +231,10 @@ impl Resource for Page {
         let mut linked = Linked::default();
         page_html::parse(&answer.body, &answer.url, &mut linked)
             .map_err(|why| nonsense(&answer.url, why))?;
+        if linked.count >= LINKED_FILES_MAX {
+            let why = format!("it lists more than {LINKED_FILES_MAX} files");
+            return Err(nonsense(&answer.url, why));
+        }
         let linked = Arc::new(linked);
         let value = Value::Links(Arc::clone(&linked));
         // Texts and numbers always serialise.

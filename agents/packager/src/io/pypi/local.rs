@@ -47,6 +47,11 @@ impl Status {
         }
     }
 
+    fn now(file: &File, path: &Path) -> Result<Self> {
+        let metadata = file.metadata().map_err(|error| Error::io("read", path, &error))?;
+        Ok(Self::of(&metadata))
+    }
+
     fn is_settled(&self) -> bool {
         let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(u64::MAX / 2));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -62,25 +67,30 @@ impl Digests {
     /// What a file holds; `None` where there is none.
     pub(super) fn of(&self, path: &Path, cancellation: &Cancellation) -> Result<Option<Content>> {
         let Some(mut file) = foreign::open(path)? else { return Ok(None) };
-        let status = |file: &File| {
-            file.metadata()
-                .map(|it| Status::of(&it))
-                .map_err(|error| Error::io("read", path, &error))
-        };
-        let before = status(&file)?;
+        Ok(Some(self.of_open(path, &mut file, cancellation)?.1))
+    }
+
+    /// The same for one that was just opened, with the status in which it holds that.
+    fn of_open(
+        &self,
+        path: &Path,
+        file: &mut File,
+        cancellation: &Cancellation,
+    ) -> Result<(Status, Content)> {
+        let before = Status::now(file, path)?;
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, content)) = known().get(path).filter(|(seen, _)| *seen == before) {
-            return Ok(Some(content.clone()));
+            return Ok((before, content.clone()));
         }
-        let content = foreign::read(&mut file, path, None, &|| Error::if_cancelled(cancellation))?;
-        if status(&file)? == before && before.is_settled() {
+        let content = foreign::read(file, path, None, &|| Error::if_cancelled(cancellation))?;
+        if Status::now(file, path)? == before && before.is_settled() {
             let mut known = known();
             if known.len() >= LOCAL_DIGESTS_MAX {
                 known.clear();
             }
             known.insert(path.to_owned(), (before, content.clone()));
         }
-        Ok(Some(content))
+        Ok((before, content))
     }
 }
 
@@ -99,7 +109,7 @@ pub(super) fn metadata(
         Error::new(Kind::Verification, "hash-mismatch", message)
             .hint("somebody changes that directory at this moment; try again")
     };
-    let file = foreign::open(path)?.ok_or_else(gone)?;
+    let mut file = foreign::open(path)?.ok_or_else(gone)?;
     if *kind == FileKind::Source {
         let mut bytes = Vec::new();
         let limit = SOURCE_IN_MEMORY_BYTES_MAX as u64;
@@ -112,12 +122,15 @@ pub(super) fn metadata(
         verify(&bytes, hashes, &place)?;
         return source::package_info(unpacker, &bytes, &file_name);
     }
+    // Of the open file, so that what is said is of the bytes that were hashed, whatever lies at its path.
+    let (before, content) = digests.of_open(path, &mut file, cancellation)?;
+    if Some(content.sha256) != hashes.sha256 {
+        return Err(gone());
+    }
     let said = wheel::metadata_of_file(&file, &file_name)
         .map_err(|error| Error::io("read", path, &error))?
         .map_err(|why| core_metadata::bad(&file_name, why))?;
-    // It was hashed before, so what is said belongs to that only if it is the same file still.
-    let now = digests.of(path, cancellation)?;
-    match now.is_some_and(|now| Some(now.sha256) == hashes.sha256) {
+    match Status::now(&file, path)? == before {
         true => Ok(said),
         false => Err(gone()),
     }

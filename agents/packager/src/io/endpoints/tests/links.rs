@@ -29,7 +29,6 @@ fn places_come_from_everywhere_in_the_order_of_their_strength() {
         at(&found, "project/one"),
         at(&found, "project/three"),
         at(&found, "project/own"),
-        at(&found, "home/wheels"),
         url("https://flat.example.invalid/"),
         at(&found, "home/.config/uv/beside"),
     ];
@@ -67,11 +66,45 @@ fn a_requirements_file_names_indexes_as_a_pyproject_does() {
     assert!(pypi.has_no_index);
     assert_eq!(pypi.not_followed.len(), 1, "{:?}", pypi.not_followed);
     assert!(pypi.credentials.for_url(&url("https://their.example.invalid/simple/a/")).is_none());
+    // As with pip, it is stronger than a variable.
+    let mut found = found;
+    found.world.set("PIP_INDEX_URL", "https://variable.example.invalid/");
+    assert_eq!(found.pypi().index, url("https://their.example.invalid/simple/"));
+    found.world.request.environment.variables.remove("PIP_INDEX_URL");
     // Where the project describes itself otherwise, that file is somebody else's.
     found.world.write("project/pyproject.toml", "[project]\nname = 'p'\n");
     let pypi = found.pypi();
     assert_eq!(pypi.index, url("https://mine.example.invalid/"));
     assert!(pypi.first.is_empty() && pypi.links.is_empty() && !pypi.has_no_index);
+}
+
+#[test]
+fn an_index_with_a_variable_is_refused_and_not_asked_for_something_else() {
+    for option in ["-i", "--extra-index-url", "--find-links"] {
+        let mut world = World::new();
+        world.set("PIP_INDEX_URL", "https://main.example.invalid/");
+        let line = format!("{option} https://host.example.invalid/${{HUSH}}/simple\n");
+        world.write("project/requirements.txt", &line);
+        let found = Found::new(world);
+        let error = super::super::pypi(&found.finder()).expect_err(option);
+        assert!(["bad-registry", "bad-links"].contains(&error.code.as_str()), "{error:?}");
+        assert!(error.message.contains("variable"), "{error:?}");
+    }
+}
+
+#[test]
+fn variables_of_pip_stand_in_the_place_of_its_files() {
+    let mut world = World::new();
+    world.set("XDG_CONFIG_DIRS", "/nowhere");
+    world.set("PIP_INDEX_URL", "https://main.example.invalid/");
+    world.write("home/.config/pip/pip.conf", "[global]\nno-index = yes\nfind-links = /opt/a\n");
+    let mut found = Found::new(world);
+    assert!(found.pypi().has_no_index);
+    found.world.set("PIP_NO_INDEX", "0");
+    found.world.set("PIP_FIND_LINKS", "/opt/b");
+    let pypi = found.pypi();
+    assert!(!pypi.has_no_index);
+    assert_eq!(pypi.links, [url("file:///opt/b")]);
 }
 
 #[test]

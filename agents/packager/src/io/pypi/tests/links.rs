@@ -45,8 +45,6 @@ fn a_directory_is_enough_where_no_index_is_to_be_asked() {
     put(&world, "wheels/deeper/a-9.0-py3-none-any.whl", &wheel_of("9.0", "c"));
     put(&world, "wheels/ab-3.0-py3-none-any.whl", b"another's");
     put(&world, "wheels/README", b"not a package");
-    let folder = world.directory.path().join("wheels/a-2.0-py3-none-any.whl");
-    std::fs::create_dir(folder).expect("a directory with the name of a file");
     let client = world.client();
     let project = client.pypi().project(&name()).expect("found");
     let all: Vec<_> = project.files().collect();
@@ -90,6 +88,52 @@ fn what_is_no_wheel_says_so_and_a_directory_that_is_not_there_too() {
         let error = client.pypi().core_metadata(&project, &file).expect_err("no wheel");
         assert_eq!(error.code, "bad-metadata");
     }
+}
+
+#[test]
+fn what_is_listed_and_cannot_be_read_is_no_reason_to_ask_an_index() {
+    let server = Server::start(|_| page(""));
+    let world = beside(server.url().as_str());
+    put(&world, "wheels/README", b"");
+    let path = world.directory.path().join(WHEEL);
+    std::os::unix::fs::symlink("/nowhere", &path).expect("a link");
+    assert_eq!(files(&world).expect_err("it leads nowhere").code, "file-missing");
+    std::fs::remove_file(&path).expect("removed");
+    std::fs::create_dir(&path).expect("a directory with the name of a file");
+    assert_eq!(files(&world).expect_err("no file").code, "file-refused");
+}
+
+#[test]
+fn a_package_of_an_index_of_its_own_is_not_asked_for_either_without_an_index() {
+    let server = Server::start(|_| page(""));
+    let mut world = alone();
+    put(&world, "wheels/README", b"");
+    let project = format!(
+        "[project]\nname = 'p'\n[tool.uv.sources]\na = {{ index = 'i' }}\n\
+         [[tool.uv.index]]\nname = 'i'\nurl = '{}'\n",
+        server.url()
+    );
+    world.write("project/pyproject.toml", &project);
+    assert_eq!(files(&world).expect_err("nothing is asked").code, "unknown-package");
+    assert!(server.paths().is_empty());
+    world.set("PIP_NO_INDEX", "0");
+    assert_eq!(files(&world).expect("asked").len(), 1);
+}
+
+#[test]
+fn a_file_without_a_digest_on_a_page_does_not_hide_the_one_of_the_index() {
+    let server = Server::start(|seen| match seen.path.as_str() {
+        "/a/" => page(""),
+        "/flat" => Reply::ok("<a href='/other/a-1.0-py3-none-any.whl'>a</a>").html(),
+        _ => Reply::status(404),
+    });
+    let mut world = World::new();
+    world.set("PIP_INDEX_URL", server.url().as_str());
+    world.set("PIP_FIND_LINKS", &format!("{}flat", server.url()));
+    let project = world.client().pypi().project(&name()).expect("both");
+    let all: Vec<_> = project.files().collect();
+    assert_eq!(all.len(), 1);
+    assert!(!all[0].hashes.is_empty() && !all[0].url.contains("other"), "{project:?}");
 }
 
 #[test]
