@@ -52,8 +52,8 @@ pub(super) async fn stream(
             headers.insert(IF_RANGE, tag.clone());
         }
     }
-    let client = job.access.transport.files()?;
-    let response = send(client, url.clone(), &headers, Some(&job.access.credentials)).await?;
+    let pool = job.access.transport.files()?;
+    let response = send(pool, url.clone(), &headers, Some(&job.access.credentials)).await?;
     let url = response.url().clone();
     let status = response.status();
     let resumed = status == StatusCode::PARTIAL_CONTENT && have > 0;
