@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 
-use agents_contract::{Cancellation, Obstacle, Order, Work};
+use agents_contract::{Cancellation, Crew as _, Obstacle, Order, Work};
 
 use self::arrivals::Arrivals;
 use super::Task;

@@ -56,7 +56,11 @@ pub(super) fn take(
             (None, Some(fresh)) => {
                 let hashes = &one.package.artifact.hashes;
                 let to = || Some((parents.open(above)?, name));
-                fresh.give(hashes, &contents[index], || fits.then(to).flatten())
+                let given = fresh.give(hashes, &contents[index], || fits.then(to).flatten());
+                if let (Some(_), Some(written)) = (&given, options.written) {
+                    written.note_unpacked(one.pieces.len());
+                }
+                given
             }
             (None, None) => None,
         };

@@ -203,7 +203,11 @@ impl Writing<'_> {
         };
         let key = self.is_whole.then(|| recipe::key(pieces));
         let tree = Tree { number: self.number, key, given };
-        self.fresh.trees().insert(hashes.to_string(), tree);
+        let before = self.fresh.trees().insert(hashes.to_string(), tree);
+        // The same artefact came twice; one of its directories is enough.
+        if let Some(before) = before {
+            let _ = std::fs::remove_dir_all(self.fresh.path.join(before.number.to_string()));
+        }
     }
 
     /// Goes to a directory, which is made with those above it where it is not there.
