@@ -17,8 +17,8 @@ use agents_contract::{Cancellation, Crew, Threads};
 use crate::error::{Error, Kind, Result};
 use crate::resolution::Package;
 use crate::store::{
-    self, Durability, Entry, Existing, File, FillOptions, Filled, Form, Prepared, Shelf, Store,
-    Written, sync_tree,
+    self, Durability, Entry, Existing, File, FillOptions, Filled, Form, Fresh, Prepared, Shelf,
+    Store, Written, sync_tree,
 };
 
 /// How to write an environment.
@@ -39,6 +39,8 @@ pub struct Options<'a> {
     pub shelf: Option<&'a Shelf>,
     /// Packages that stand ready.
     pub prepared: Option<&'a Prepared>,
+    /// Packages that were unpacked for this very installation.
+    pub fresh: Option<&'a Fresh>,
 }
 
 impl Options<'_> {
@@ -62,6 +64,7 @@ impl Default for Options<'_> {
             written: None,
             shelf: None,
             prepared: None,
+            fresh: None,
         }
     }
 }

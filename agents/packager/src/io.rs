@@ -34,7 +34,7 @@ use agents_contract::{Cancellation, Host, Order};
 use pep508_rs::PackageName;
 use url::Url;
 
-pub use self::download::{DownloadRequest, Downloaded, Durability, Progress, Told};
+pub use self::download::{DownloadRequest, Downloaded, Durability, Held, Progress, Slot, Told};
 pub(crate) use self::endpoints::LocalCrates;
 pub use self::endpoints::Overrides;
 pub use self::environment::Environment;
@@ -42,11 +42,12 @@ pub use self::environment::Environment;
 use self::announced::Backlog;
 use self::cache::Disk;
 use self::cache::memory::Memory;
+use self::download::Budget;
 use self::endpoints::found::Found;
 use self::endpoints::learn::Learner;
 use self::flight::Flights;
 use self::http::{Gates, RealTime, Time, Transports};
-use self::limits::{FRESH_FOR, MEMORY_BYTES_MAX};
+use self::limits::{DOWNLOADS_IN_MEMORY_BYTES_MAX, FRESH_FOR, MEMORY_BYTES_MAX};
 use self::resource::Session;
 use self::threads::Threads;
 use crate::ecosystem::Ecosystem;
@@ -119,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) unpacker: Arc<Unpacker>,
     /// Where files that broke off wait.
     pub(crate) partials: PathBuf,
+    /// What small files may take of memory.
+    pub(crate) budget: Arc<Budget>,
 }
 
 /// The distribution's own tool fetches its lists and packages.
@@ -160,6 +163,7 @@ impl Client {
             metadata_files: Mutex::default(),
             local_digests: pypi::local::Digests::default(),
             unpacker: settings.unpacker,
+            budget: Budget::new(DOWNLOADS_IN_MEMORY_BYTES_MAX),
         };
         Self::of(Arc::new(shared), settings.request)
     }

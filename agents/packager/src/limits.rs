@@ -155,9 +155,12 @@ pub const PYVENV_BYTES_MAX: u64 = 1 << 16;
 /// Compatibility tags of one interpreter; a current CPython on a current glibc has about 1,000.
 pub const TAGS_MAX: usize = 20_000;
 
-/// Batches of archives that are unpacked side by side while more arrive: so many large ones may be at work before others wait for
-/// any of them. A thread each, which only waits.
-pub const UNPACK_BATCHES_MAX: usize = 8;
+/// Archives that are unpacked side by side, or wait for a worker, while more arrive: so many large ones may be at work before others wait
+/// for any of them. A thread each, which only waits.
+pub const UNPACK_ARCHIVES_MAX: usize = 8;
+/// Bytes of archives that were unpacked since the disk was last told to write, after which it is told so while the rest comes: some 10 MiB of
+/// files, which take it longer than what is lost by asking.
+pub const EARLY_SYNC_BYTES: u64 = 2 << 20;
 /// Bytes that one archive may unpack to. The largest honest wheels (machine learning with its libraries) unpack to about
 /// 4 GiB.
 pub const ARCHIVE_UNPACKED_BYTES_MAX: u64 = 16 << 30;

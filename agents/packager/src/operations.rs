@@ -7,6 +7,7 @@ mod addresses;
 mod age;
 pub(crate) mod apply;
 pub(crate) mod aside;
+mod beside;
 pub(crate) mod cache;
 mod cargo;
 mod debian;

@@ -75,6 +75,7 @@ use remembered::Remembered;
 use seal::Seals;
 use witness::Witnesses;
 
+pub use add::{Direct, Proof};
 pub use archive::Algorithm;
 pub(crate) use beneath::open_beneath;
 pub use collect::{Collected, Freed, Needed, Usage};
@@ -83,7 +84,7 @@ pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
-pub use prepared::{Given, Mark, Piece, Prepared, Room, Standing, Tree};
+pub use prepared::{Fresh, Given, Mark, Piece, Prepared, Room, Standing, Tree};
 pub use shelf::Shelf;
 pub use tree::{clone_tree, clone_tree_without, sync_tree};
 pub use written::Written;

@@ -128,6 +128,11 @@ pub fn stage(
     Ok(Report { filled, commands, warnings })
 }
 
+/// Paths of a package's commands, which can be executed wherever it is installed.
+pub(crate) fn commands(package: &Package) -> HashSet<&str> {
+    package.bin.values().filter_map(|path| bin::target(path)).collect()
+}
+
 /// Every place once, well formed, and inside of a package that is there.
 fn check_places<'p>(packages: &[&'p Package], links: &[Link]) -> Result<HashSet<&'p str>> {
     let mut places = HashSet::new();
@@ -224,8 +229,7 @@ impl<'p> Placed<'p> {
     ) -> Result<Self> {
         let folder = inside(&package.place);
         names::check(folder).map_err(|refusal| refusal.of(&package.artifact.file_name))?;
-        let commands: HashSet<&str> =
-            package.bin.values().filter_map(|path| bin::target(path)).collect();
+        let commands = commands(package);
         let linked: HashSet<&str> = linked
             .iter()
             .filter_map(|target| target.strip_prefix(&package.place)?.strip_prefix('/'))

@@ -5,19 +5,23 @@
 //! under the condition that the server still has the same (`If-Range`, where it named it unmistakably); parts that do not fit
 //! together in the end are fetched once more from the beginning. What is in a file is somebody else's matter.
 //!
+//! A small file for whoever wants only to read it goes into memory instead ([`memory`]), in the same tries with the same pauses: it is
+//! given a place on the disk when an answer says that it is not small, or does not say it.
+//!
 //! A file has a permit of the host while it is under way. Moving its bytes takes no slot, since that is waiting; each chunk is hashed and
 //! written as a piece of work of its own, when it is its turn. The next one is not read before, so a machine that is hot is not sent more
 //! than it may compute with. Whoever has a permit waits for slots, and whoever has a slot for nobody.
 
 mod call;
+mod memory;
 pub(crate) mod partial;
 mod sink;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use agents_contract::{Hired, Permit, Wait};
@@ -25,6 +29,8 @@ use tokio::sync::watch;
 use url::Url;
 
 pub(crate) use self::call::run;
+pub(crate) use self::memory::Budget;
+pub use self::memory::{Held, Slot};
 use self::partial::Place;
 use self::sink::{Sink, finish};
 use self::stream::{Broken, stream};
@@ -53,6 +59,8 @@ pub struct DownloadRequest {
     pub hashes: Hashes,
     /// Where it goes; its directory exists, and belongs to nobody else while this runs.
     pub destination: PathBuf,
+    /// Where it may be instead, if it is small: whoever fetches reads it once, and its destination is not needed.
+    pub slot: Option<Slot>,
     /// The most that is accepted; `None` is the general bound.
     pub bytes_max: Option<u64>,
     /// Whether the address is a guess: that this file is not to be had there is told ([`Told::Missed`]) and ends nothing, for at most
@@ -130,6 +138,9 @@ struct Job {
     destination: PathBuf,
     part: PathBuf,
     partials: PathBuf,
+    /// Where it is laid down if it is small; nothing where it goes to the disk.
+    slot: Option<Slot>,
+    budget: Arc<Budget>,
     gates: Arc<Gates>,
     bytes_max: u64,
     access: FileAccess,
@@ -152,6 +163,28 @@ impl Job {
             addresses.extend(self.access.mirrors.addresses(&self.url, &self.gates.ailing));
         }
         addresses
+    }
+}
+
+/// The place of a file on the disk, once one was needed. One task has it.
+#[derive(Debug, Default)]
+struct Spot(OnceLock<Place>);
+
+impl Spot {
+    /// Opens it where that was not done yet. This blocks.
+    fn open(&self, job: &Job) -> std::io::Result<&Place> {
+        if let Some(place) = self.0.get() {
+            return Ok(place);
+        }
+        let place = Place::open(&job.partials, &job.hashes, &job.part)?;
+        Ok(self.0.get_or_init(|| place))
+    }
+
+    /// Takes everything out of it.
+    fn empty(&self) -> std::io::Result<()> {
+        let Some(place) = self.0.get() else { return Ok(()) };
+        place.note_tag(None);
+        place.file().and_then(|file| file.set_len(0))
     }
 }
 
@@ -237,6 +270,8 @@ fn check(
             is_registry_only: AtomicBool::new(false),
             has_registry,
             partials: session.shared.partials.clone(),
+            slot: slot_of(request, durability, &session.shared.partials),
+            budget: Arc::clone(&session.shared.budget),
             gates: Arc::clone(&session.shared.gates),
             hashes: request.hashes.clone(),
             destination: request.destination.clone(),
@@ -252,33 +287,30 @@ fn check(
     Ok(jobs)
 }
 
+/// Where a file may be laid down in memory. What broke off on the disk is gone on with there.
+fn slot_of(request: &DownloadRequest, durability: Durability, partials: &Path) -> Option<Slot> {
+    let slot = request.slot.as_ref().filter(|_| durability == Durability::Buffered)?;
+    (!Place::is_begun(partials, &request.hashes)).then(|| slot.clone())
+}
+
 /// Fetches one file. The permit is given back when this ends.
 async fn fetch(
     _permit: Permit,
     job: Job,
     mut cancelled: watch::Receiver<()>,
 ) -> Result<Downloaded> {
-    let job = Arc::new(job);
-    let opening = Arc::clone(&job);
-    let place = tokio::task::spawn_blocking(move || {
-        Place::open(&opening.partials, &opening.hashes, &opening.part)
-    });
-    let place = place.await.map_err(|error| interrupted(&error))?;
-    let place = Arc::new(place.map_err(|error| Error::io("write", &job.part, &error))?);
+    let (job, spot) = (Arc::new(job), Arc::<Spot>::default());
     let mut may_begin_again = true;
     loop {
         // Only until everything has arrived: giving the file its name is never cut in two.
         let transferred = tokio::select! {
-            transferred = transfer(&job, &place) => transferred,
+            transferred = transfer(&job, &spot) => transferred,
             _ = cancelled.changed() => Err(Error::new(Kind::Failed, "cancelled", "another download failed")),
         };
         let (result, is_pieced) = match transferred {
             Ok(sink) => {
                 let is_pieced = sink.is_pieced;
-                let (job, place) = (Arc::clone(&job), Arc::clone(&place));
-                let finished =
-                    tokio::task::spawn_blocking(move || finish(&job, &place, sink)).await;
-                (finished.unwrap_or_else(|error| Err(interrupted(&error))), is_pieced)
+                (settle(&job, &spot, sink).await, is_pieced)
             }
             Err(error) => (Err(error), false),
         };
@@ -289,11 +321,11 @@ async fn fetch(
             tracing::debug!(url = shown(&job.url), "what came is not right: from the beginning");
             may_begin_again = false;
             job.is_registry_only.store(job.has_registry, Ordering::Relaxed);
-            let _ = place.file().and_then(|file| file.set_len(0));
-            place.note_tag(None);
+            let _ = spot.empty();
             continue;
         }
         let keep = error.kind == Kind::Network || error.code == "cancelled";
+        let Some(place) = spot.0.get() else { return result };
         place.give_up(keep && error.code != "registry-nonsense");
         if keep {
             // What is left behind must not become too much, whatever servers do.
@@ -303,9 +335,20 @@ async fn fetch(
     }
 }
 
+/// Verifies what has come, and lays it down where it belongs.
+async fn settle(job: &Arc<Job>, spot: &Arc<Spot>, sink: Sink) -> Result<Downloaded> {
+    if sink.is_in_memory() {
+        // Nothing is left to compute or to write.
+        return finish(job, spot, sink);
+    }
+    let (job, spot) = (Arc::clone(job), Arc::clone(spot));
+    let finished = tokio::task::spawn_blocking(move || finish(&job, &spot, sink)).await;
+    finished.unwrap_or_else(|error| Err(interrupted(&error)))
+}
+
 /// Everything of one file, over as many connections, and from as many servers, as it takes.
-async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
-    let mut sink = Some(open(job, place).await?);
+async fn transfer(job: &Arc<Job>, spot: &Arc<Spot>) -> Result<Sink> {
+    let mut sink = Some(open(job, spot).await?);
     if sink.as_ref().is_some_and(|sink| sink.is_complete(&job.hashes)) {
         return sink.ok_or_else(lost);
     }
@@ -316,7 +359,7 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
         attempt += 1;
         let before = sink.as_ref().map_or(0, |sink| sink.bytes);
         let asked = Instant::now();
-        let limited = tokio::time::timeout(DOWNLOAD_TIMEOUT, stream(job, place, &url, &mut sink));
+        let limited = tokio::time::timeout(DOWNLOAD_TIMEOUT, stream(job, spot, &url, &mut sink));
         let limited = limited.await;
         // Hashing and writing, and waiting for a slot to do so, is no time of the server's.
         let own = Duration::from_nanos(job.own_ns.swap(0, Ordering::Relaxed));
@@ -336,7 +379,7 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
                 tracing::warn!(%error, next = shown(&next), "the next server is asked");
                 (url, attempt, resumes) = (next, 0, 0);
                 // What it sent before may be nonsense, too.
-                sink = Some(open_anew(job, place).await?);
+                sink = Some(open_anew(job, spot).await?);
                 continue;
             }
         };
@@ -363,26 +406,33 @@ async fn transfer(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
         }
         if sink.is_none() {
             // The time limit fell into a write, which took the sink along.
-            sink = Some(open(job, place).await?);
+            sink = Some(open(job, spot).await?);
         }
     }
     sink.ok_or_else(lost)
 }
 
-/// The same place without what is there.
-async fn open_anew(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
-    let emptied = place.file().and_then(|file| file.set_len(0));
-    emptied.map_err(|error| Error::io("write", &place.path, &error))?;
-    place.note_tag(None);
-    open(job, place).await
+/// The same without what is there.
+async fn open_anew(job: &Arc<Job>, spot: &Arc<Spot>) -> Result<Sink> {
+    spot.empty().map_err(|error| Error::io("write", &job.part, &error))?;
+    open(job, spot).await
 }
 
-/// What is there already, hashed as a piece of work: it may be large.
-async fn open(job: &Arc<Job>, place: &Arc<Place>) -> Result<Sink> {
-    let (opening, place) = (Arc::clone(job), Arc::clone(place));
+/// What is there already, hashed as a piece of work: it may be large. Nothing is where it goes into memory.
+async fn open(job: &Arc<Job>, spot: &Arc<Spot>) -> Result<Sink> {
+    if job.slot.is_some() && spot.0.get().is_none() {
+        job.progress.store(0, Ordering::Relaxed);
+        return Ok(Sink::nowhere(job));
+    }
+    let (opening, spot) = (Arc::clone(job), Arc::clone(spot));
     let opened = tokio::task::spawn_blocking(move || {
+        // Its own lock and name cost little; who waits for a slot has them.
+        let place = match spot.open(&opening) {
+            Ok(place) => place,
+            Err(error) => return Some(Err(error)),
+        };
         let hired = opening.hired.clone();
-        agents_contract::once(&hired, || Sink::open(&opening, &place))
+        agents_contract::once(&hired, || Sink::open(&opening, place))
     });
     let opened = opened.await.map_err(|error| interrupted(&error))?;
     let sink = opened.ok_or_else(Error::cancelled)?;

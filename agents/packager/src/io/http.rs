@@ -5,6 +5,7 @@ mod failure;
 mod mirrors;
 mod retry;
 mod transport;
+mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use url::Url;
 pub(crate) use self::failure::{Failure, nonsense};
 pub(crate) use self::mirrors::{Ailing, Mirrors};
 pub(crate) use self::retry::{RealTime, Time, is_transient, pause_before_retry, retry_after};
-pub(crate) use self::transport::{Transport, Transports};
+pub(crate) use self::transport::{Pool, Transport, Transports};
 use super::limits::{
     ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, DOWNLOAD_TIMEOUT, METADATA_TIMEOUT,
     READ_TIMEOUT, REDIRECTS_MAX,
@@ -268,12 +269,12 @@ impl Http {
 
     async fn attempt(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         // Parts of wheels as well: they are small and many, and a client that asks for a part takes no content coding.
-        let client = self.transport.metadata().map_err(|error| Failure::Unsendable {
+        let pool = self.transport.metadata().map_err(|error| Failure::Unsendable {
             url: request.url.clone(),
             cause: error.message,
         })?;
         let headers = headers_of(request);
-        let response = send(client, request.url.clone(), &headers, request.credentials).await?;
+        let response = send(pool, request.url.clone(), &headers, request.credentials).await?;
         let (status, url, headers) =
             (response.status(), response.url().clone(), response.headers().clone());
         let body = read_body(response, request.bytes_max).await?;
@@ -306,14 +307,15 @@ fn headers_of(request: &Request<'_>) -> HeaderMap {
 /// The credential belongs to the first address. It travels along only while the address stays in its place, and
 /// never comes back once dropped. Redirects from `https:` to `http:` are refused.
 pub(crate) async fn send(
-    client: &reqwest::Client,
+    pool: &Pool,
     mut url: Url,
     headers: &HeaderMap,
     credentials: Option<&Credentials>,
 ) -> Result<Response, Failure> {
     let mut credential = credentials.and_then(|credentials| credentials.for_url(&url));
     for _ in 0..=REDIRECTS_MAX {
-        let mut builder = client.get(url.clone()).headers(headers.clone());
+        pool.ready(&url).await;
+        let mut builder = pool.client.get(url.clone()).headers(headers.clone());
         if let Some(value) = credential.and_then(|(_, credential)| credential.header()) {
             builder = builder.header(AUTHORIZATION, value);
         }

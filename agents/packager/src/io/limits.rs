@@ -31,6 +31,11 @@ pub const AILING_MAX: usize = 256;
 pub const MIRRORS_MAX: usize = 8;
 /// Bytes of a file that broke off from which it is worth being kept for the next request: one chunk.
 pub const PARTIAL_BYTES_MIN: u64 = WRITE_CHUNK_BYTES as u64;
+/// Bytes of a file that may be in memory while it is fetched: what breaks off below this is not worth being kept either. Nearly all
+/// packages of npm are below.
+pub const DOWNLOAD_IN_MEMORY_BYTES_MAX: u64 = PARTIAL_BYTES_MIN;
+/// Bytes of all such files of the process, with those that wait to be unpacked: two of the greatest for each file that may be under way.
+pub const DOWNLOADS_IN_MEMORY_BYTES_MAX: u64 = 32 << 20;
 /// Files that broke off and are kept: those of a few requests that were killed.
 pub const PARTIALS_MAX: usize = 64;
 /// Bytes of them: two of the biggest wheels.
@@ -157,6 +162,9 @@ pub const DISK_BYTES_MAX: u64 = 512 << 20;
 /// Entries written between two looks at the size of the cache on disk.
 pub const DISK_WRITES_PER_SWEEP: u64 = 2_048;
 
+const _: () = assert!(
+    2 * FILES_AT_ONCE_MAX as u64 * DOWNLOAD_IN_MEMORY_BYTES_MAX <= DOWNLOADS_IN_MEMORY_BYTES_MAX
+);
 const _: () = assert!(READ_TIMEOUT.as_secs() < METADATA_TIMEOUT.as_secs());
 // Places in a list are kept in 32 bits.
 const _: () = assert!(DEBIAN_LISTS_BYTES_MAX <= u32::MAX as usize);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use agents_contract::{Obstacle, Order, Permit, Undertaking, Wait, Work};
 
+use super::beside::Beside;
 use super::system::{self, Part};
 use super::{Task, cargo, npm, pypi, rest};
 use crate::api::ApplyAnswer;
@@ -31,6 +32,8 @@ const SUMMARY_PACKAGES_MAX: usize = 20;
 struct Stock<'a> {
     /// Entries of what the store had before anything was fetched.
     shelf: &'a Shelf,
+    /// Packages that were fetched, unpacked for this.
+    beside: &'a Beside,
     /// What is installed.
     installed: &'a BTreeMap<Ecosystem, Resolution>,
 }
@@ -115,7 +118,8 @@ impl Task<'_> {
         answer: &mut ApplyAnswer,
     ) -> Result<bool> {
         let began = Instant::now();
-        let (shelf, bytes) = self.fetch(&self.needed(plan))?;
+        let beside = Beside::of(plan, project, self.shop);
+        let (shelf, bytes) = self.fetch_for(&self.needed(plan), &beside)?;
         answer.downloaded_bytes += bytes;
         if let Some(part) = part {
             answer.downloaded_bytes += self.prepare_part(part)?;
@@ -131,7 +135,7 @@ impl Task<'_> {
             answer.warnings.extend(cargo::populate(self, crates, options)?);
             return Ok(false);
         }
-        let stock = Stock { shelf: &shelf, installed };
+        let stock = Stock { shelf: &shelf, beside: &beside, installed };
         let changed = self.change(session, project, (plan, part), stock, force, answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
@@ -192,6 +196,10 @@ impl Task<'_> {
         };
         lap(answer, "stage", began);
         let began = Instant::now();
+        if let Err(error) = stock.beside.written() {
+            open.abort(&error.message)?;
+            return Err(error);
+        }
         self.say("commit", "making it visible", 0, 0);
         // To describe what was staged is the end of unpacking it.
         let hands = self.hands(Work::Unpack);
@@ -221,7 +229,7 @@ impl Task<'_> {
         open: &mut Open<'_>,
         project: &Project,
         plan: &Plan,
-        Stock { shelf, installed }: Stock<'_>,
+        Stock { shelf, beside, installed }: Stock<'_>,
         answer: &mut ApplyAnswer,
     ) -> Result<Vec<Change>> {
         let hands = self.hands(Work::Unpack);
@@ -234,6 +242,7 @@ impl Task<'_> {
             written: Some(&written),
             shelf: Some(shelf),
             prepared: self.shop.preparing.prepared(),
+            fresh: beside.filled(),
         };
         let mut changes = Vec::new();
         for rebuild in &plan.environments {

@@ -1,27 +1,32 @@
 //! What a plan needs, brought into the store: fetched, verified, unpacked. Nothing of the project is touched here.
 
+mod arrivals;
+
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::sync_channel;
 
-use agents_contract::{Cancellation, Crew, Obstacle, Order, Work};
+use agents_contract::{Cancellation, Crew as _, Obstacle, Order, Work};
 use pep508_rs::PackageName;
 
+use self::arrivals::Arrivals;
 use super::Task;
 use super::addresses::Finding;
 use super::apply::is_built;
-use super::named::copied;
+use super::beside::Beside;
+use super::named::{copied, sha512_of};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::io::{DownloadRequest, Durability, Told};
-use crate::limits::UNPACK_BATCHES_MAX;
+use crate::install::npm;
+use crate::io::{DownloadRequest, Durability, Held, Slot, Told};
+use crate::limits::UNPACK_ARCHIVES_MAX;
+use crate::metadata::Hashes;
 use crate::plan::Plan;
 use crate::resolution::Package;
-use crate::store::{Form, Lease, Shelf};
+use crate::store::{Direct, Form, Lease, Proof, Shelf};
 use crate::unpack::Source;
 
 impl Task<'_> {
@@ -56,14 +61,19 @@ impl Task<'_> {
     /// Brings every artefact that is needed into the store; the entries of those that were there, and the bytes that were downloaded
     /// for the others.
     pub(super) fn fetch(&self, needed: &[&Package]) -> Result<(Shelf, u64)> {
+        self.fetch_for(needed, &Beside::nowhere())
+    }
+
+    /// The same; what can be unpacked where it is given away from is.
+    pub(super) fn fetch_for(&self, needed: &[&Package], beside: &Beside) -> Result<(Shelf, u64)> {
         let shelf = self.shop.store.shelf(needed, &self.hands(Work::Unpack));
         self.check_wanted()?;
-        let bytes = self.fetch_missing(needed, &shelf)?;
+        let bytes = self.fetch_missing(needed, &shelf, beside)?;
         Ok((shelf, bytes))
     }
 
     /// The same for those that are not on the shelf.
-    fn fetch_missing(&self, needed: &[&Package], shelf: &Shelf) -> Result<u64> {
+    fn fetch_missing(&self, needed: &[&Package], shelf: &Shelf, beside: &Beside) -> Result<u64> {
         // What stands for the registry on this machine is used as it lies there.
         let has_local = needed.iter().any(|package| package.ecosystem == Ecosystem::Cargo)
             && self.registries.cargo_local()?.is_some();
@@ -102,15 +112,17 @@ impl Task<'_> {
                 None => far.push(package),
             }
         }
-        let missing = far;
+        let mut missing = far;
+        // Where sizes are known, the largest comes first: nothing is left to do beside it in the end.
+        missing.sort_by_key(|package| std::cmp::Reverse(package.artifact.size));
         if missing.is_empty() {
             return Ok(0);
         }
         let brought = AtomicU64::new(0);
-        let missed = self.bring(&missing, Finding::Custom, incoming.path(), &brought)?;
+        let missed = self.bring(&missing, Finding::Custom, (incoming.path(), beside), &brought)?;
         // Its place on the disk is free for the others, as soon as there is time.
         drop(incoming);
-        self.bring_elsewhere(missing, missed, &brought)?;
+        self.bring_elsewhere(missing, missed, beside, &brought)?;
         Ok(brought.into_inner())
     }
 
@@ -119,6 +131,7 @@ impl Task<'_> {
         &self,
         missing: Vec<&Package>,
         missed: Vec<(usize, Error)>,
+        beside: &Beside,
         brought: &AtomicU64,
     ) -> Result<()> {
         let Some((_, error)) = missed.first() else { return Ok(()) };
@@ -128,7 +141,7 @@ impl Task<'_> {
         let count = missing.len();
         tracing::warn!(%error, count, "the registry is asked where it has what is not where it is by custom");
         let incoming = self.shop.new_incoming()?;
-        let second = self.bring(&missing, Finding::Asked, incoming.path(), brought);
+        let second = self.bring(&missing, Finding::Asked, (incoming.path(), beside), brought);
         second.map(drop).map_err(|second| {
             // What came from elsewhere in the end is no reason any more.
             let still = missed.into_iter().filter(|(index, _)| is_missing(all[*index]));
@@ -142,7 +155,7 @@ impl Task<'_> {
         &self,
         missing: &[&Package],
         by: Finding,
-        incoming: &Path,
+        (incoming, beside): (&Path, &Beside),
         brought: &AtomicU64,
     ) -> Result<Vec<(usize, Error)>> {
         let addresses = match self.addresses(missing, by) {
@@ -153,6 +166,7 @@ impl Task<'_> {
             }
             addresses => addresses?,
         };
+        let may_hold = !self.shop.rules.archives;
         let requests: Vec<DownloadRequest> = missing
             .iter()
             .zip(addresses)
@@ -163,14 +177,20 @@ impl Task<'_> {
                 url,
                 hashes: package.artifact.hashes.clone(),
                 destination: incoming.join(index.to_string()),
+                slot: may_hold.then(Slot::default),
                 bytes_max: None,
                 is_guess: by == Finding::Custom && self.by_custom(package).is_some(),
             })
             .collect();
         let mut missed = Vec::new();
         let unpack = |index: usize| {
-            let bytes = self.unpack(missing[index], &incoming.join(index.to_string()))?;
+            let held = requests[index].slot.as_ref().and_then(Slot::take);
+            let bytes = match held {
+                Some(held) => self.unpack_held(missing[index], &held, beside)?,
+                None => self.unpack(missing[index], &incoming.join(index.to_string()), beside)?,
+            };
             self.shop.measures.downloaded(missing[index].ecosystem, bytes);
+            beside.came(bytes);
             brought.fetch_add(bytes, Ordering::Relaxed);
             Ok(())
         };
@@ -204,6 +224,7 @@ impl Task<'_> {
             url,
             hashes: artifact.hashes.clone(),
             destination: to.to_owned(),
+            slot: None,
             bytes_max: None,
             is_guess: false,
         };
@@ -220,14 +241,20 @@ impl Task<'_> {
     /// Brings a file of this machine into the store, if it is still the one that was planned.
     fn copy(&self, package: &Package, from: &Path, to: &Path) -> Result<()> {
         self.copy_planned(package, from, to)?;
-        self.unpack(package, to).map(drop)
+        self.unpack(package, to, &Beside::nowhere()).map(drop)
     }
 
     /// Copies a file of this machine, if it is still the one that was planned.
     fn copy_planned(&self, package: &Package, from: &Path, to: &Path) -> Result<()> {
         let content = copied(self, from, to)?;
-        let planned = &package.artifact.hashes.sha256;
-        if planned.as_ref().is_some_and(|planned| *planned != content.sha256) {
+        let Hashes { sha256, sha512 } = &package.artifact.hashes;
+        let is_other = |planned: &Option<String>, found: &dyn Fn() -> Result<String>| {
+            planned.as_ref().map_or(Ok(false), |planned| found().map(|found| found != *planned))
+        };
+        if (sha256.is_none() && sha512.is_none())
+            || is_other(sha256, &|| Ok(content.sha256.clone()))?
+            || is_other(sha512, &|| sha512_of(self, to))?
+        {
             let message = format!("`{}` is not the file that was planned", from.display());
             let (ecosystem, name) = (package.ecosystem, &package.name);
             return Err(Error::new(Kind::Verification, "hash-mismatch", message).hint(format!(
@@ -269,7 +296,7 @@ impl Task<'_> {
             // Dropped when this ends for whatever reason, which ends who waits for it.
             let arrived = arrived;
             let mut threads = Vec::new();
-            for _ in 0..requests.len().min(UNPACK_BATCHES_MAX) {
+            for _ in 0..requests.len().min(UNPACK_ARCHIVES_MAX) {
                 let named = std::thread::Builder::new().name("unpacking".to_owned());
                 let thread = named
                     .spawn_scoped(scope, || unpacking.serve())
@@ -282,7 +309,7 @@ impl Task<'_> {
                     done += 1;
                     self.say("fetch", missing[progress.index].purl(), done, total);
                     // Nobody listens any more after a failure, which is told below.
-                    let _ = arrived.try_send(progress.index);
+                    let _ = arrived.try_send((progress.bytes, progress.index));
                 }
                 Told::File(_) => {}
                 Told::Missed { index, error } => {
@@ -321,16 +348,36 @@ impl Task<'_> {
     }
 
     /// Puts one artefact that has arrived into the store; how many bytes it has.
-    fn unpack(&self, package: &Package, path: &Path) -> Result<u64> {
+    fn unpack(&self, package: &Package, path: &Path, beside: &Beside) -> Result<u64> {
         self.check_wanted()?;
         let failed = |error: std::io::Error| Error::io("open", path, &error);
         let file = File::open(path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
-        self.shop.store.add_package(package, Source::File(&file))?;
+        self.add(package, Source::File(&file), Proof::Wanted, beside)?;
         if self.shop.rules.archives {
             self.shop.store.keep_archive(&package.artifact.hashes, path)?;
         }
         Ok(bytes)
+    }
+
+    /// The same for one that was fetched into memory, and compared there with its digests.
+    fn unpack_held(&self, package: &Package, held: &Held, beside: &Beside) -> Result<u64> {
+        self.check_wanted()?;
+        self.add(package, Source::Bytes(held.bytes()), Proof::Given, beside)?;
+        Ok(held.bytes().len() as u64)
+    }
+
+    fn add(
+        &self,
+        package: &Package,
+        source: Source<'_>,
+        proof: Proof,
+        beside: &Beside,
+    ) -> Result<()> {
+        let commands = npm::commands(package);
+        let direct = beside.fresh(self.shop, package);
+        let direct = direct.map(|fresh| Direct { fresh, commands: &commands });
+        self.shop.store.add_package_as(package, source, proof, direct).map(drop)
     }
 
     /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
@@ -369,76 +416,6 @@ fn the_worse(first: Error, second: Error) -> Error {
     }
 }
 
-/// What arrives, unpacked by several threads side by side. Each takes all that is there and gives it to the workers, an archive a piece,
-/// and waits for their end; what comes meanwhile the next thread takes. So a large archive holds up only what came together with it,
-/// and nobody holds a slot while nothing is there.
-struct Arrivals<'a> {
-    arrivals: Mutex<Receiver<usize>>,
-    crew: &'a dyn Crew,
-    /// What the rest is fetched under: of no use after a failure.
-    going: Cancellation,
-    unpack: &'a (dyn Fn(usize) -> Result<()> + Sync),
-    failure: Mutex<Option<Error>>,
-}
-
-impl<'a> Arrivals<'a> {
-    fn new(
-        arrivals: Receiver<usize>,
-        crew: &'a dyn Crew,
-        going: Cancellation,
-        unpack: &'a (dyn Fn(usize) -> Result<()> + Sync),
-    ) -> Self {
-        Self { arrivals: Mutex::new(arrivals), crew, going, unpack, failure: Mutex::default() }
-    }
-
-    /// Until nothing comes any more, or something has failed.
-    fn serve(&self) {
-        // A piece that panics is a failure, too; where nothing comes any more there is nothing to end.
-        let _ending = Ending(&self.going);
-        while let Some(batch) = self.next() {
-            self.crew.run(batch.len(), &|place| {
-                if self.has_failed() {
-                    return;
-                }
-                if let Err(error) = (self.unpack)(batch[place]) {
-                    lock(&self.failure).get_or_insert(error);
-                    self.going.cancel();
-                }
-            });
-        }
-    }
-
-    /// Waits for one, and takes along what else is there.
-    fn next(&self) -> Option<Vec<usize>> {
-        let arrivals = lock(&self.arrivals);
-        let first = arrivals.recv().ok().filter(|_| !self.has_failed())?;
-        Some(std::iter::once(first).chain(arrivals.try_iter()).collect())
-    }
-
-    fn has_failed(&self) -> bool {
-        lock(&self.failure).is_some()
-    }
-
-    /// The first failure.
-    fn end(self) -> Result<()> {
-        self.failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
-    }
-}
-
-/// Dropped, also by a panic, it ends what is still under way.
-struct Ending<'a>(&'a Cancellation);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
-/// What it guards is whole between any two statements.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What was built here nobody else has.
 fn built_and_gone(package: &Package) -> Error {
     let (name, file) = (&package.name, &package.artifact.file_name);
@@ -475,16 +452,7 @@ fn waits_to_fetch(obstacle: Obstacle) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::mpsc::channel;
-    use std::time::Duration;
-
-    use agents_contract::{Threads, Wake};
-
     use super::*;
-
-    /// Only a hang reaches it.
-    const WATCHDOG: Duration = Duration::from_secs(60);
 
     #[test]
     fn that_somebody_sends_other_bytes_is_told_first() {
@@ -495,60 +463,6 @@ mod tests {
         let gone = error(Kind::Failed, "locked-version-gone");
         assert_eq!(the_worse(bytes, gone).code, "locked-version-gone");
         assert_eq!(the_worse(status.clone(), status).code, "registry-error");
-    }
-
-    /// Two threads that unpack what the caller sends, and what came of it.
-    fn unpacked(
-        unpack: &(dyn Fn(usize) -> Result<()> + Sync),
-        send: impl FnOnce(std::sync::mpsc::SyncSender<usize>, &Cancellation),
-    ) -> Result<()> {
-        let (arrived, arrivals) = sync_channel(8);
-        let going = Cancellation::until(None);
-        let unpacking = Arrivals::new(arrivals, &Threads(1), going.clone(), unpack);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| unpacking.serve());
-            }
-            send(arrived, &going);
-        });
-        unpacking.end()
-    }
-
-    #[test]
-    fn what_takes_long_does_not_hold_up_what_comes_after_it() {
-        let (began, has_begun) = channel();
-        let (ended, has_ended) = channel();
-        let has_ended = Mutex::new(has_ended);
-        let unpack = |index| {
-            if index == 0 {
-                began.send(()).expect("heard");
-                let others = lock(&has_ended);
-                (1..4).for_each(|_| assert!(others.recv_timeout(WATCHDOG).is_ok()));
-            } else {
-                ended.send(index).expect("heard");
-            }
-            Ok(())
-        };
-        let came = unpacked(&unpack, |arrived, _| {
-            arrived.send(0).expect("a place");
-            has_begun.recv_timeout(WATCHDOG).expect("begun");
-            (1..4).for_each(|index| arrived.send(index).expect("a place"));
-        });
-        assert_eq!(came, Ok(()));
-    }
-
-    #[test]
-    fn a_failure_ends_what_is_still_fetched_and_is_what_is_told() {
-        let refused = || Error::new(Kind::Verification, "archive-refused", "no archive");
-        let unpack = |index| if index == 0 { Err(refused()) } else { Ok(()) };
-        let came = unpacked(&unpack, |arrived, going| {
-            let (ended, has_ended) = channel();
-            let wake: Wake = Arc::new(move || ended.send(()).unwrap_or_default());
-            let _listening = going.listen(&wake);
-            arrived.send(0).expect("a place");
-            has_ended.recv_timeout(WATCHDOG).expect("cancelled");
-        });
-        assert_eq!(came, Err(refused()));
     }
 
     #[test]

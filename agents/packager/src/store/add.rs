@@ -1,6 +1,8 @@
 //! Adding artefacts: verified first, then unpacked file by file, and listed in the index at the
 //! very end.
 
+mod direct;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -8,6 +10,8 @@ use std::path::Path;
 use agents_contract::Cancellation;
 use ring::digest;
 
+pub use self::direct::Direct;
+use self::direct::Onto;
 use super::entry::{self, Entry, Form, StoredFile};
 use super::{Object, Store};
 use crate::ecosystem::Ecosystem;
@@ -22,17 +26,41 @@ impl Store {
     /// Adds the artefact of a package from a downloaded file. The hashes are checked (again) before
     /// anything is unpacked.
     pub fn add_package(&self, package: &Package, source: Source<'_>) -> Result<Entry> {
-        match self.add_package_once(package, source) {
+        self.add_package_as(package, source, Proof::Wanted, None)
+    }
+
+    /// The same for one whose hashes may have been checked in these very bytes, and which may be unpacked where it is given away from.
+    pub fn add_package_as(
+        &self,
+        package: &Package,
+        source: Source<'_>,
+        proof: Proof,
+        direct: Option<Direct<'_>>,
+    ) -> Result<Entry> {
+        match self.add_package_once(package, source, proof, direct) {
             // It says nothing about the artefact: another process reads it from the beginning.
-            Err(error) if error.code == HELPER_FAILED => self.add_package_once(package, source),
+            Err(error) if error.code == HELPER_FAILED => {
+                self.add_package_once(package, source, proof, direct)
+            }
             added => added,
         }
     }
 
-    fn add_package_once(&self, package: &Package, source: Source<'_>) -> Result<Entry> {
+    fn add_package_once(
+        &self,
+        package: &Package,
+        source: Source<'_>,
+        proof: Proof,
+        direct: Option<Direct<'_>>,
+    ) -> Result<Entry> {
         let artifact = &package.artifact;
         match package.ecosystem {
-            Ecosystem::Npm => self.add_tarball(source, &artifact.hashes, &artifact.file_name),
+            Ecosystem::Npm => {
+                if proof == Proof::Wanted {
+                    verify(source, &artifact.hashes, &artifact.file_name)?;
+                }
+                self.add_verified_tarball(source, &artifact.hashes, &artifact.file_name, direct)
+            }
             Ecosystem::Pypi => self.add_wheel(source, &artifact.hashes, &artifact.file_name),
             Ecosystem::Cargo => {
                 let folder = format!("{}-{}", package.name, package.version);
@@ -58,40 +86,60 @@ impl Store {
         hashes: &Hashes,
         file_name: &str,
     ) -> Result<Entry> {
-        let _use = self.gate.enter(Cancellation::NEVER)?;
         verify(source, hashes, file_name)?;
+        self.add_verified_tarball(source, hashes, file_name, None)
+    }
+
+    pub(super) fn add_verified_tarball(
+        &self,
+        source: Source<'_>,
+        hashes: &Hashes,
+        file_name: &str,
+        direct: Option<Direct<'_>>,
+    ) -> Result<Entry> {
+        let _use = self.gate.enter(Cancellation::NEVER)?;
         let mut files = BTreeMap::new();
         let mut buffer = Vec::new();
-        let read = self.unpacker.read(
-            source,
-            ArchiveKind::Npm,
-            Contents::All,
-            |found, content| -> Result<(), Failure> {
-                let stored = self.store_file(
-                    &found.path,
-                    found.size,
-                    found.executable,
-                    content,
-                    &mut buffer,
-                    file_name,
-                )?;
-                match files.get(&found.path) {
-                    Some(first) if *first != stored => Err(Refusal::Repeated(found.path).into()),
-                    Some(_) => Ok(()),
-                    None => {
-                        files.insert(found.path, stored);
-                        Ok(())
-                    }
+        let mut manifest = None;
+        let mut onto = direct.map(Onto::new).transpose()?;
+        let take = |found: Found, content: &mut dyn Read| -> Result<(), Failure> {
+            let stored = match &mut onto {
+                Some(onto) => self.store_direct(onto, &found, content, &mut buffer, file_name)?,
+                None => {
+                    let (size, executable) = (found.size, found.executable);
+                    let buffer = &mut buffer;
+                    self.store_file(&found.path, size, executable, content, buffer, file_name)?
                 }
-            },
-        );
+            };
+            match files.get(&found.path) {
+                Some(first) if *first != stored => Err(Refusal::Repeated(found.path).into()),
+                Some(_) => Ok(()),
+                None => {
+                    if found.path == "package.json" && found.size <= limits::COPY_WHOLE_BYTES_MAX {
+                        // It is whole in there.
+                        manifest = Some(buffer.clone());
+                    }
+                    files.insert(found.path, stored);
+                    Ok(())
+                }
+            }
+        };
+        let read = self.unpacker.read(source, ArchiveKind::Npm, Contents::All, take);
         let warnings = read.map_err(|failure| failure.of(file_name))?.warnings;
         let mut files: Vec<StoredFile> = files.into_values().collect();
-        rename_ignore_files(&mut files);
+        if rename_ignore_files(&mut files)
+            && let Some(onto) = &mut onto
+        {
+            onto.spoil();
+        }
         let mut entry =
             Entry { form: Form::Npm, name: String::new(), version: String::new(), warnings, files };
-        (entry.name, entry.version) = self.npm_identity(&entry, file_name)?;
-        self.list(entry, hashes)
+        (entry.name, entry.version) = self.npm_identity(&entry, manifest, file_name)?;
+        let entry = self.list(entry, hashes)?;
+        if let Some(onto) = onto {
+            onto.finish(hashes, &entry);
+        }
+        Ok(entry)
     }
 
     /// Adds a wheel; `file_name` is for messages.
@@ -197,14 +245,22 @@ impl Store {
         Ok(entry)
     }
 
-    /// What `package.json` says that the package is.
-    fn npm_identity(&self, entry: &Entry, file_name: &str) -> Result<(String, String)> {
+    /// What `package.json` says that the package is; read from the store unless it has just passed by.
+    fn npm_identity(
+        &self,
+        entry: &Entry,
+        manifest: Option<Vec<u8>>,
+        file_name: &str,
+    ) -> Result<(String, String)> {
         let missing = || {
             Refusal::Layout("it has no `package.json` with a name and a version".to_owned())
                 .of(file_name)
         };
-        let manifest = entry.file("package.json").ok_or_else(missing)?;
-        let bytes = self.read_object(&manifest.object, limits::PACKAGE_DESCRIPTION_BYTES_MAX)?;
+        let stored = entry.file("package.json").ok_or_else(missing)?;
+        let bytes = match manifest {
+            Some(bytes) => bytes,
+            None => self.read_object(&stored.object, limits::PACKAGE_DESCRIPTION_BYTES_MAX)?,
+        };
         let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         let parsed: serde_json::Value = serde_json::from_slice(text).map_err(|error| {
             Refusal::Layout(format!("its `package.json` cannot be read: {error}")).of(file_name)
@@ -212,6 +268,15 @@ impl Store {
         let text = |key: &str| parsed.get(key)?.as_str().map(|text| text.trim().to_owned());
         text("name").zip(text("version")).ok_or_else(missing)
     }
+}
+
+/// Whether somebody has compared the bytes of an artefact with all that is known of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// These very bytes, which nobody else can have changed since.
+    Given,
+    /// To be done first.
+    Wanted,
 }
 
 /// Either side's failure while an archive is read.
@@ -267,11 +332,11 @@ fn has_windows_shebang(head: &[u8]) -> bool {
     complete && line.is_some_and(|line| line.len() > 1 && line.ends_with(b"\r"))
 }
 
-/// npm gives `.gitignore` the name `.npmignore`, unless there is one.
-fn rename_ignore_files(files: &mut Vec<StoredFile>) {
+/// npm gives `.gitignore` the name `.npmignore`, unless there is one. Whether there was any.
+fn rename_ignore_files(files: &mut Vec<StoredFile>) -> bool {
     let is_ignore = |path: &str| path == ".gitignore" || path.ends_with("/.gitignore");
     if !files.iter().any(|file| is_ignore(&file.path)) {
-        return;
+        return false;
     }
     let taken: std::collections::HashSet<Box<str>> = files
         .iter()
@@ -287,6 +352,7 @@ fn rename_ignore_files(files: &mut Vec<StoredFile>) {
         !taken.contains(&file.path)
     });
     files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    true
 }
 
 /// Compares an artefact with every digest that is known of it. None known is a refusal, too.

@@ -89,7 +89,7 @@ impl Store {
 
     /// Whether the content is here and need not be written: in a file whose seal is whole, or in one that never left the store and
     /// has the right size, or the right digest where it would be sealed next.
-    fn has_whole(&self, object: &Object) -> bool {
+    pub(super) fn has_whole(&self, object: &Object) -> bool {
         let name = object.name();
         let look = |directory: &OwnedFd| {
             rustix::fs::statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()

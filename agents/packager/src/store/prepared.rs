@@ -16,6 +16,7 @@
 //!    never for what was wanted at the same time. It is not counted to the store's size; what takes artefacts out of the store takes
 //!    it all away.
 
+mod fresh;
 mod marks;
 mod place;
 mod recipe;
@@ -29,6 +30,8 @@ use agents_contract::{Cancellation, Threads};
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 use serde::{Deserialize, Serialize};
 
+pub use self::fresh::Fresh;
+pub(super) use self::fresh::Writing;
 use self::marks::Marks;
 pub use self::marks::{Given, Mark};
 use self::place::Inherited;

@@ -12,6 +12,7 @@ use crate::unpack::attacks::forge::{self, file, tarball};
 
 mod births;
 mod collecting;
+mod fresh;
 mod lending;
 mod prepared;
 

@@ -16,6 +16,7 @@
 //! copies believes the same. Where it does not hold, the description says what should be there, which is what `bolide verify` looks for.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
@@ -27,6 +28,8 @@ use super::{Given, Object};
 pub struct Written {
     files: Mutex<HashMap<(u64, u64), Mark>>,
     given: Mutex<HashMap<(u64, u64), Arc<Given>>>,
+    /// Files that were unpacked for the operation and given with their directories. It guards nothing.
+    unpacked: AtomicUsize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +75,14 @@ impl Written {
         marks.get(&(device, inode)).filter(|mark| mark.is_linked).map(|mark| mark.status)
     }
 
-    /// How many files were made, but for those of directories that were given.
+    /// How many files were made, but for those of directories that stood ready.
     pub(crate) fn count(&self) -> usize {
-        self.marks().len()
+        self.marks().len() + self.unpacked.load(Ordering::Relaxed)
+    }
+
+    /// So many files were unpacked for the operation, and given with their directory.
+    pub(crate) fn note_unpacked(&self, files: usize) {
+        self.unpacked.fetch_add(files, Ordering::Relaxed);
     }
 
     /// A directory was given in which nothing is made any more.

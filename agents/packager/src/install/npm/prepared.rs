@@ -1,4 +1,4 @@
-//! Packages that stand ready, put into a tree as they are; only the others are written file by file.
+//! Packages that stand ready, or were just unpacked beside, put into a tree as they are; only the others are written file by file.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,7 +13,7 @@ use crate::store::{
     Filled, Given, Mark, Piece, Prepared, Tree, Written, open_beneath, open_directory,
 };
 
-/// Puts into `staging`, which is empty, what stands ready of these packages; answers which of them are there now.
+/// Puts into `staging`, which is empty, what stands ready of these packages or was unpacked for it; answers which of them are there now.
 pub(super) fn take(
     staging: &Path,
     placed: &[Placed<'_>],
@@ -21,45 +21,55 @@ pub(super) fn take(
     filled: &mut Filled,
 ) -> Vec<bool> {
     let mut taken = vec![false; placed.len()];
-    let Some(prepared) = options.prepared.filter(|_| !options.verify) else { return taken };
+    let is_wanted = !options.verify && (options.prepared.is_some() || options.fresh.is_some());
     // Who fills it says why where it cannot be opened.
-    let Ok(directory) = open_directory(staging) else { return taken };
-    if !prepared.fits(directory.as_fd()) {
+    let Some(directory) = is_wanted.then(|| open_directory(staging).ok()).flatten() else {
         return taken;
-    }
+    };
+    let prepared = options.prepared.filter(|prepared| prepared.fits(directory.as_fd()));
+    let fits = options.fresh.is_some_and(|fresh| fresh.fits(directory.as_fd()));
     // What holds anything that is not the store's is made for this tree alone.
     let contents: Vec<Vec<Piece<'_>>> = placed
         .iter()
         .map(|one| if one.rewritten.is_empty() { one.pieces.clone() } else { Vec::new() })
         .collect();
-    let claimed = prepared.claim(&contents);
-    let is_whole = look(prepared, &claimed, options);
-    let mut found: Vec<(usize, Tree)> =
-        claimed.into_iter().enumerate().filter_map(|(index, tree)| Some((index, tree?))).collect();
+    let none = || contents.iter().map(|_| None).collect();
+    let mut claimed = prepared.map_or_else(none, |prepared| prepared.claim(&contents));
+    let is_whole = match prepared {
+        Some(prepared) => look(prepared, &claimed, options),
+        None => vec![None; placed.len()],
+    };
     // A package is there before what stands inside of it.
-    found.sort_by_key(|(index, _)| placed[*index].inside().matches("node_modules/").count());
+    let mut order: Vec<usize> = (0..placed.len()).collect();
+    order.sort_by_key(|index| placed[*index].inside().matches("node_modules/").count());
     let outer = with_inner(placed);
     let mut parents = Parents { directory: directory.as_fd(), known: HashSet::from([""]) };
-    for (index, tree) in found {
+    for index in order {
         let one = &placed[index];
-        let (parent, name) = split(one.inside());
-        let parent = match is_whole[index] {
-            Some(true) => parents.open(parent),
-            Some(false) => {
-                prepared.discard(tree);
-                continue;
+        let (above, name) = split(one.inside());
+        let standing = prepared.zip(claimed[index].take());
+        let given = match (standing, options.fresh) {
+            (Some((prepared, tree)), _) => {
+                let to = || Some((parents.open(above)?, name));
+                give(prepared, tree, is_whole[index], to)
             }
-            // A crew leaves out what is not wanted any more.
-            None => None,
+            (None, Some(fresh)) => {
+                let hashes = &one.package.artifact.hashes;
+                let to = || Some((parents.open(above)?, name));
+                let given = fresh.give(hashes, &contents[index], || fits.then(to).flatten());
+                if let (Some(_), Some(written)) = (&given, options.written) {
+                    written.note_unpacked(one.pieces.len());
+                }
+                given
+            }
+            (None, None) => None,
         };
-        let Some(parent) = parent else {
-            prepared.put_back(tree);
-            continue;
-        };
-        let Some(given) = prepared.give(tree, (parent.as_fd(), name)) else { continue };
+        let Some(given) = given else { continue };
         taken[index] = true;
         filled.files += one.pieces.len() as u64;
         filled.bytes += one.pieces.iter().map(|piece| piece.object.size).sum::<u64>();
+        // It was there when it was given.
+        let Some(parent) = parents.open(above) else { continue };
         match options.written {
             Some(written) if !outer.contains(one.inside()) => written.note_given(given),
             Some(written) => note_files(written, &given, one, (parent.as_fd(), name)),
@@ -67,6 +77,29 @@ pub(super) fn take(
         }
     }
     taken
+}
+
+/// One that stands ready, if it is as it was made.
+fn give<'n>(
+    prepared: &Prepared,
+    tree: Tree,
+    is_whole: Option<bool>,
+    to: impl FnOnce() -> Option<(OwnedFd, &'n str)>,
+) -> Option<Given> {
+    let place = match is_whole {
+        Some(true) => to(),
+        Some(false) => {
+            prepared.discard(tree);
+            return None;
+        }
+        // A crew leaves out what is not wanted any more.
+        None => None,
+    };
+    let Some((parent, name)) = place else {
+        prepared.put_back(tree);
+        return None;
+    };
+    prepared.give(tree, (parent.as_fd(), name))
 }
 
 /// The packages inside of which something else is made.

@@ -371,3 +371,87 @@ fn what_a_package_has_where_a_link_would_go_stays_and_the_rest_is_installed() {
     assert_eq!(build("taken", "/planned"), ([true, true, false], 1));
     assert_eq!(build("no-directory", ""), ([false, false, false], 1));
 }
+
+/// The files of a tree with their contents and whether they can be executed.
+fn listed(root: &std::path::Path) -> Vec<(String, Vec<u8>, bool)> {
+    let (mut found, mut left) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).expect("a directory").flatten() {
+            let path = entry.path();
+            if entry.file_type().expect("there").is_dir() {
+                left.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(root).expect("below").to_string_lossy().into_owned();
+            let mode = fs::metadata(&path).expect("there").permissions().mode();
+            found.push((name, fs::read(&path).expect("a file"), mode & 0o111 != 0));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_was_unpacked_for_a_tree_is_moved_into_it_and_the_tree_is_the_same() {
+    use crate::store::{Direct, Fresh, Proof, Written};
+    let artifacts = [
+        (
+            "node_modules/a",
+            "a",
+            vec![("cli.js", "x"), ("lib/deep/b.js", "y")],
+            vec![("a", "cli.js")],
+        ),
+        ("node_modules/a/node_modules/b", "b", vec![("b.js", "x")], vec![]),
+        // Its command is rewritten, so it is made for this tree.
+        ("node_modules/c", "c", vec![("c.js", "#!/usr/bin/env node\r\n")], vec![("c", "c.js")]),
+        ("node_modules/d", "a", vec![("cli.js", "x"), ("lib/deep/b.js", "y")], vec![]),
+    ];
+    let mut trees = Vec::new();
+    for is_direct in [false, true] {
+        let (place, store) = store();
+        let incoming = place.path().join("incoming");
+        fs::create_dir(&incoming).expect("a directory");
+        let fresh = Fresh::new(&incoming, &store).expect("a directory");
+        let mut seen = HashSet::new();
+        let packages: Vec<Package> = artifacts
+            .iter()
+            .map(|(at, name, files, bin)| {
+                let package = stored(&store, at, name, "1.0.0", files, bin);
+                let is_first = seen.insert(package.artifact.hashes.to_string());
+                if let Some(fresh) = fresh.as_ref().filter(|_| is_direct && is_first) {
+                    // As if it had not been here.
+                    store.forget(&package.artifact.hashes, crate::store::Form::Npm);
+                    let bytes = npm_artifact(name, "1.0.0", files);
+                    let source = crate::unpack::Source::Bytes(&bytes);
+                    let commands = commands(&package);
+                    let direct = Some(Direct { fresh, commands: &commands });
+                    let added = store.add_package_as(&package, source, Proof::Wanted, direct);
+                    added.expect("honest");
+                }
+                package
+            })
+            .collect();
+        let staging = place.path().join("node_modules");
+        let written = Written::default();
+        let options = Options {
+            fresh: fresh.as_ref().filter(|_| is_direct),
+            written: Some(&written),
+            ..Options::default()
+        };
+        let report = stage(&store, &resolution(packages), "node_modules", &staging, options);
+        assert_eq!(report.expect("honest").filled.files, 10);
+        let listed = listed(&staging);
+        for (path, content, _) in &listed {
+            let status = rustix::fs::stat(staging.join(path)).expect("there");
+            let digest = written.digest(&status);
+            let object = crate::store::Object::of(content);
+            assert!(digest.is_none_or(|digest| digest == object.digest), "{path}");
+        }
+        if is_direct && fresh.is_some() {
+            // Two were given, and that of `c` was removed; `d` is another place of what `a` got.
+            assert_eq!(fs::read_dir(&incoming).expect("a directory").count(), 0);
+        }
+        trees.push(listed);
+    }
+    assert_eq!(trees[0], trees[1]);
+}

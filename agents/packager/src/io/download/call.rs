@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use self::standstill::{Standstill, Turn};
 use super::{
     DownloadRequest, Downloaded, Durability, GUESSES_MISSED_DEARLY_MAX, GUESSES_MISSED_MAX, Job,
-    Progress, Told, check, fetch, file_name, may_be_elsewhere,
+    Progress, Slot, Told, check, fetch, file_name, may_be_elsewhere,
 };
 use crate::error::{Error, Kind, Result};
 use crate::io::Client;
@@ -144,6 +144,7 @@ impl Waiting<'_> {
         for (request, _) in complete {
             // The caller gets all or nothing.
             let _ = std::fs::remove_file(&request.destination);
+            drop(request.slot.as_ref().and_then(Slot::take));
         }
         Err(error)
     }

@@ -50,6 +50,11 @@ impl Place {
         Ok(Self { path: own.to_owned(), file, is_shared: false })
     }
 
+    /// Whether something that broke off is there to be gone on with.
+    pub(super) fn is_begun(directory: &Path, hashes: &Hashes) -> bool {
+        name_of(hashes).is_some_and(|name| directory.join(name).exists())
+    }
+
     /// Without a reason where it cannot be had: then there is the other one.
     fn open_shared(path: PathBuf) -> Option<Self> {
         for _ in 0..OPENINGS_MAX {

@@ -1,4 +1,5 @@
-//! The file that a download is written to, with its digests, up to the moment when it gets its name.
+//! The file that a download is written to, or the memory that it is gathered in, with its digests, up to the moment when it gets its
+//! name.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -6,17 +7,18 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use reqwest::header::HeaderValue;
 use ring::digest::{Context, SHA256, SHA512};
 
+use super::memory::{Held, Memory};
 use super::partial::Place;
-use super::{Downloaded, Durability, Job};
+use super::{Downloaded, Durability, Job, Spot};
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
-use crate::io::limits::WRITE_CHUNK_BYTES;
+use crate::io::limits::{DOWNLOAD_IN_MEMORY_BYTES_MAX, WRITE_CHUNK_BYTES};
 use crate::io::secret::shown;
 use crate::metadata::Hashes;
 
 /// The file being written, and its digests so far.
 pub(super) struct Sink {
-    file: File,
+    storage: Storage,
     sha256: Option<Context>,
     sha512: Option<Context>,
     /// How much of it is there.
@@ -27,15 +29,35 @@ pub(super) struct Sink {
     pub(super) is_pieced: bool,
 }
 
+/// Where the bytes go.
+enum Storage {
+    /// Nothing has come, and nobody has said how much will.
+    Nowhere,
+    Memory(Memory),
+    File(File),
+}
+
 impl Sink {
+    /// For a file that may go into memory.
+    pub(super) fn nowhere(job: &Job) -> Self {
+        Self::of(Storage::Nowhere, None, &job.hashes)
+    }
+
+    fn of(storage: Storage, etag: Option<HeaderValue>, hashes: &Hashes) -> Self {
+        let mut sink =
+            Self { storage, sha256: None, sha512: None, bytes: 0, etag, is_pieced: false };
+        sink.start_digests(hashes);
+        sink
+    }
+
     /// Goes on with what is in the place of a file.
     pub(super) fn open(job: &Job, place: &Place) -> std::io::Result<Self> {
-        let (file, etag) = (place.file()?, place.tag());
-        let mut sink = Self { file, sha256: None, sha512: None, bytes: 0, etag, is_pieced: false };
-        sink.start_digests(&job.hashes);
+        let (mut file, etag) = (place.file()?, place.tag());
+        let own = file.try_clone()?;
+        let mut sink = Self::of(Storage::File(own), etag, &job.hashes);
         let mut buffer = vec![0; WRITE_CHUNK_BYTES];
         loop {
-            let count = sink.file.read(&mut buffer)?;
+            let count = file.read(&mut buffer)?;
             if count == 0 {
                 return Ok(sink);
             }
@@ -65,19 +87,73 @@ impl Sink {
     }
 
     pub(super) fn restart(&mut self, hashes: &Hashes) -> std::io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.seek(SeekFrom::Start(0))?;
+        match &mut self.storage {
+            Storage::Nowhere => {}
+            Storage::Memory(memory) => memory.bytes.clear(),
+            Storage::File(file) => {
+                file.set_len(0)?;
+                file.seek(SeekFrom::Start(0))?;
+            }
+        }
         self.bytes = 0;
         self.is_pieced = false;
         self.start_digests(hashes);
         Ok(())
     }
 
-    pub(super) fn write(&mut self, chunk: &[u8]) -> std::io::Result<()> {
-        self.digest(chunk);
-        self.file.write_all(chunk)?;
-        self.bytes += chunk.len() as u64;
+    /// Whether it is in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.storage, Storage::Memory(_))
+    }
+
+    /// Whether a file of this size, where it is known, can be put where this goes; room in memory is taken for it. Otherwise it has to
+    /// [move](Self::move_to_disk).
+    pub(super) fn has_room(&mut self, job: &Job, whole: Option<u64>) -> bool {
+        let whole = whole.filter(|bytes| *bytes <= DOWNLOAD_IN_MEMORY_BYTES_MAX);
+        match (&self.storage, whole) {
+            (Storage::File(_), _) => true,
+            (Storage::Memory(memory), Some(whole)) => whole <= memory.room.bytes,
+            (Storage::Nowhere, Some(whole)) => {
+                let Some(room) = job.budget.take(whole) else { return false };
+                self.storage = Storage::Memory(Memory { bytes: Vec::new(), room });
+                true
+            }
+            (_, None) => false,
+        }
+    }
+
+    /// Goes on on the disk, behind what is there.
+    pub(super) fn move_to_disk(&mut self, job: &Job, spot: &Spot) -> std::io::Result<()> {
+        let mut file = spot.open(job)?.file()?;
+        // What somebody else left there meanwhile is not what comes next.
+        spot.empty()?;
+        if let Storage::Memory(memory) = &self.storage {
+            file.write_all(&memory.bytes)?;
+        }
+        self.storage = Storage::File(file);
         Ok(())
+    }
+
+    /// Takes what has come; gives the emptied buffer back.
+    pub(super) fn write(&mut self, mut chunk: Vec<u8>) -> std::io::Result<Vec<u8>> {
+        self.digest(&chunk);
+        self.bytes += chunk.len() as u64;
+        match &mut self.storage {
+            Storage::File(file) => file.write_all(&chunk)?,
+            Storage::Memory(memory) if self.bytes <= memory.room.bytes => {
+                if memory.bytes.is_empty() {
+                    memory.bytes = std::mem::take(&mut chunk);
+                } else {
+                    memory.bytes.extend_from_slice(&chunk);
+                }
+            }
+            // Who announced less is not heard to the end, so this is never reached.
+            Storage::Memory(_) | Storage::Nowhere => {
+                return Err(std::io::Error::other("more came than was announced"));
+            }
+        }
+        chunk.clear();
+        Ok(chunk)
     }
 
     fn digest(&mut self, bytes: &[u8]) {
@@ -87,9 +163,9 @@ impl Sink {
     }
 }
 
-/// Verifies, syncs where wanted, and gives the file its name.
-pub(super) fn finish(job: &Job, place: &Place, sink: Sink) -> Result<Downloaded> {
-    let Sink { file, sha256, sha512, bytes, .. } = sink;
+/// Verifies, syncs where wanted, and gives the file its name, or lays it down in memory.
+pub(super) fn finish(job: &Job, spot: &Spot, sink: Sink) -> Result<Downloaded> {
+    let Sink { storage, sha256, sha512, bytes, .. } = sink;
     let digest = |context: Option<Context>| context.map(|context| hex(context.finish().as_ref()));
     let got = Hashes { sha256: digest(sha256), sha512: digest(sha512) };
     let pairs =
@@ -109,11 +185,17 @@ pub(super) fn finish(job: &Job, place: &Place, sink: Sink) -> Result<Downloaded>
             ));
         }
     }
-    if job.durability == Durability::Synced {
-        file.sync_all().map_err(|error| Error::io("sync", &place.path, &error))?;
+    let failed = |what, error| Error::io(what, &job.destination, &error);
+    match (storage, &job.slot) {
+        (Storage::Memory(memory), Some(slot)) => slot.put(Held::new(memory)),
+        (Storage::File(file), _) => {
+            if job.durability == Durability::Synced {
+                file.sync_all().map_err(|error| failed("sync", error))?;
+            }
+            let place = spot.open(job).map_err(|error| failed("write", error))?;
+            place.finish(&job.destination).map_err(|error| failed("rename", error))?;
+        }
+        _ => return Err(super::lost()),
     }
-    place
-        .finish(&job.destination)
-        .map_err(|error| Error::io("rename", &job.destination, &error))?;
     Ok(Downloaded { bytes, hashes: got })
 }

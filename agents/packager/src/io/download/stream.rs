@@ -8,9 +8,8 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use url::Url;
 
-use super::partial::Place;
 use super::sink::Sink;
-use super::{Job, interrupted, lost};
+use super::{Job, Spot, interrupted, lost};
 use crate::error::{Error, Kind, Result};
 use crate::io::http::{Failure, nonsense, retry_after, send};
 use crate::io::limits::{PARTIAL_BYTES_MIN, READ_TIMEOUT, WRITE_CHUNK_BYTES};
@@ -38,7 +37,7 @@ impl From<Error> for Broken {
 /// One try: from where the file ends to the end of the answer.
 pub(super) async fn stream(
     job: &Arc<Job>,
-    place: &Arc<Place>,
+    spot: &Arc<Spot>,
     url: &Url,
     sink: &mut Option<Sink>,
 ) -> Result<(), Broken> {
@@ -52,8 +51,8 @@ pub(super) async fn stream(
             headers.insert(IF_RANGE, tag.clone());
         }
     }
-    let client = job.access.transport.files()?;
-    let response = send(client, url.clone(), &headers, Some(&job.access.credentials)).await?;
+    let pool = job.access.transport.files()?;
+    let response = send(pool, url.clone(), &headers, Some(&job.access.credentials)).await?;
     let url = response.url().clone();
     let status = response.status();
     let resumed = status == StatusCode::PARTIAL_CONTENT && have > 0;
@@ -64,7 +63,9 @@ pub(super) async fn stream(
     if resumed && known.is_some() && etag.is_some() && etag != known {
         // A part of something else, although the whole was to be sent then.
         restart(job, sink).await?;
-        place.note_tag(None);
+        if let Some(place) = spot.0.get() {
+            place.note_tag(None);
+        }
         let cause = "it changed meanwhile".to_owned();
         return Err(Failure::BrokenOff { url, cause }.into());
     }
@@ -94,7 +95,14 @@ pub(super) async fn stream(
     if announced > job.bytes_max {
         return Err(too_large(&url, job).into());
     }
-    if announced >= PARTIAL_BYTES_MIN {
+    let whole = response.content_length().map(|rest| rest.saturating_add(have));
+    if sink.as_mut().is_some_and(|sink| !sink.has_room(job, whole)) {
+        let (moving, spot) = (Arc::clone(job), Arc::clone(spot));
+        with_sink(job, sink, move |sink| sink.move_to_disk(&moving, &spot)).await?;
+    }
+    if announced >= PARTIAL_BYTES_MIN
+        && let Some(place) = spot.0.get()
+    {
         place.note_tag(sink.as_ref().and_then(|sink| sink.etag.as_ref()));
     }
     receive(job, response, sink, have).await
@@ -113,7 +121,9 @@ async fn receive(
     have: u64,
 ) -> Result<(), Broken> {
     let url = response.url().clone();
-    let mut gathered = Vec::with_capacity(WRITE_CHUNK_BYTES);
+    let announced = response.content_length().and_then(|bytes| usize::try_from(bytes).ok());
+    let chunk_bytes = announced.map_or(WRITE_CHUNK_BYTES, |bytes| bytes.min(WRITE_CHUNK_BYTES));
+    let mut gathered = Vec::with_capacity(chunk_bytes);
     let mut received = have;
     loop {
         let chunk = tokio::time::timeout(READ_TIMEOUT, response.chunk()).await;
@@ -155,17 +165,8 @@ fn continues(headers: &HeaderMap, have: u64) -> bool {
 }
 
 /// Hashes and writes, when it is its turn; gives the emptied buffer back.
-async fn write(
-    job: &Arc<Job>,
-    sink: &mut Option<Sink>,
-    mut bytes: Vec<u8>,
-) -> Result<Vec<u8>, Broken> {
-    with_sink(job, sink, move |sink| {
-        let result = sink.write(&bytes);
-        bytes.clear();
-        result.map(|()| bytes)
-    })
-    .await
+async fn write(job: &Arc<Job>, sink: &mut Option<Sink>, bytes: Vec<u8>) -> Result<Vec<u8>, Broken> {
+    with_sink(job, sink, move |sink| sink.write(bytes)).await
 }
 
 async fn restart(job: &Arc<Job>, sink: &mut Option<Sink>) -> Result<(), Broken> {
@@ -184,8 +185,13 @@ async fn with_sink<T: Send + 'static>(
     };
     let _own = Own { began: Instant::now(), sum_ns: &job.own_ns };
     let hired = job.hired.clone();
+    let is_in_memory = taken.is_in_memory();
     let worked = tokio::task::spawn_blocking(move || {
-        let result = agents_contract::once(&hired, || work(&mut taken));
+        // What is in memory is small, and bounded for the process; waiting behind whole archives that are unpacked would keep the line idle.
+        let result = match is_in_memory {
+            true => (!hired.order.cancellation.is_cancelled()).then(|| work(&mut taken)),
+            false => agents_contract::once(&hired, || work(&mut taken)),
+        };
         result.map(|result| (taken, result))
     });
     let worked = worked.await.map_err(|error| interrupted(&error))?;

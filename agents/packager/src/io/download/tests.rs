@@ -13,6 +13,7 @@ use crate::io::limits::WRITE_CHUNK_BYTES;
 use crate::io::testing::{PlainHost, Reply, Server, World};
 
 mod guesses;
+mod memory;
 mod mirrors;
 mod parts;
 
@@ -37,6 +38,7 @@ impl Case {
             url: url.to_string(),
             hashes: Hashes { sha256: digest(&SHA256), sha512: digest(&SHA512) },
             destination: self.world.directory.path().join(name),
+            slot: None,
             bytes_max: None,
             is_guess: false,
         }

@@ -5,11 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use reqwest::NoProxy;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::trust::{Machine, Trust};
 use crate::error::{Error, Kind, Result};
-use crate::io::endpoints::TransportSettings;
+use crate::io::endpoints::{ProxyAddress, TransportSettings};
 use crate::io::environment::read_small;
 use crate::io::limits::{
     CERTIFICATES_BYTES_MAX, CONNECT_TIMEOUT, IDLE_CONNECTIONS_MAX, IDLE_QUESTIONS_MAX,
@@ -19,26 +21,43 @@ use crate::io::limits::{
 /// Who we are, for the people who run registries.
 const USER_AGENT: &str = concat!("bolide/", env!("CARGO_PKG_VERSION"));
 
-/// One pair of pools, once a request that is not offline has asked for it: reading the machine's certificates takes longer than
-/// a small resolution.
+/// One pair of pools, once a request that is not offline has asked for it.
 #[derive(Debug, Default)]
 pub(crate) struct Transport(OnceLock<Pair>);
 
 #[derive(Debug)]
 struct Pair {
-    metadata: reqwest::Client,
-    files: reqwest::Client,
+    metadata: Pool,
+    files: Pool,
+}
+
+/// Connections of one kind.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(super) client: reqwest::Client,
+    trust: Arc<Trust>,
+    /// Whether a proxy is spoken to with TLS, whatever is asked for.
+    has_https_proxy: bool,
+}
+
+impl Pool {
+    /// To be waited for before something is asked there: an encrypted connection needs what is trusted.
+    pub(super) async fn ready(&self, url: &url::Url) {
+        if self.has_https_proxy || url.scheme() == "https" {
+            self.trust.ready().await;
+        }
+    }
 }
 
 impl Transport {
     /// HTTP/2 where the server can, with gzip: many small answers over few connections.
-    pub(crate) fn metadata(&self) -> Result<&reqwest::Client> {
+    pub(crate) fn metadata(&self) -> Result<&Pool> {
         self.pair().map(|pair| &pair.metadata)
     }
 
     /// HTTP/1.1 without content coding: every download has a connection of its own, since one stream does not
     /// fill a line, and the bytes are the ones that the hash is about.
-    pub(crate) fn files(&self) -> Result<&reqwest::Client> {
+    pub(crate) fn files(&self) -> Result<&Pool> {
         self.pair().map(|pair| &pair.files)
     }
 
@@ -54,7 +73,7 @@ impl Transport {
 #[derive(Debug, Default)]
 pub(crate) struct Transports {
     pools: Mutex<HashMap<TransportSettings, Arc<Transport>>>,
-    system_roots: OnceLock<Vec<CertificateDer<'static>>>,
+    machine: Arc<Machine>,
 }
 
 impl Transports {
@@ -79,27 +98,20 @@ impl Transports {
     }
 
     fn build(&self, settings: &TransportSettings) -> Result<Pair> {
-        let roots = self.roots(settings)?;
-        let metadata = client(settings, &roots, false)?;
-        let files = client(settings, &roots, true)?;
-        Ok(Pair { metadata, files })
-    }
-
-    fn roots(&self, settings: &TransportSettings) -> Result<Arc<rustls::RootCertStore>> {
-        let system = self.system_roots.get_or_init(|| {
-            let loaded = rustls_native_certs::load_native_certs();
-            for error in &loaded.errors {
-                tracing::debug!(%error, "cannot read a CA certificate of the machine");
-            }
-            loaded.certs
-        });
-        let mut store = rustls::RootCertStore::empty();
-        // The machine's store may hold certificates that the library rejects; the others still count.
-        store.add_parsable_certificates(system.iter().cloned());
+        let mut configured = Vec::new();
         for path in &settings.authorities {
-            store.add_parsable_certificates(read_certificates(path)?);
+            configured.extend(read_certificates(path)?);
         }
-        Ok(Arc::new(store))
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let trust = Trust::new(&self.machine, configured, &provider);
+        let is_https = |proxy: &ProxyAddress| !proxy.0.starts_with("http:");
+        let has_https_proxy =
+            [&settings.http_proxy, &settings.https_proxy].into_iter().flatten().any(is_https);
+        let pool = |files| -> Result<Pool> {
+            let client = client(settings, (&trust, &provider), files)?;
+            Ok(Pool { client, trust: Arc::clone(&trust), has_https_proxy })
+        };
+        Ok(Pair { metadata: pool(false)?, files: pool(true)? })
     }
 }
 
@@ -120,18 +132,19 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn client(
     settings: &TransportSettings,
-    roots: &Arc<rustls::RootCertStore>,
+    (trust, provider): (&Arc<Trust>, &Arc<CryptoProvider>),
     files: bool,
 ) -> Result<reqwest::Client> {
     let bad = |error: &dyn std::fmt::Display| {
         Error::new(Kind::Failed, "bad-configuration", format!("cannot set up connections: {error}"))
             .hint("check the proxy variables and settings")
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| bad(&error))?
-        .with_root_certificates(Arc::clone(roots))
+        .dangerous()
+        // The library's own rules; only what is trusted comes later.
+        .with_custom_certificate_verifier(Arc::<Trust>::clone(trust))
         .with_no_client_auth();
     let protocols: &[&[u8]] = if files { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
     tls.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -177,8 +190,47 @@ mod tests {
         let (transports, settings) = (Transports::default(), TransportSettings::default());
         let offline = transports.get(&settings, true).expect("pools");
         assert_eq!(offline.metadata().expect_err("none").code, "offline");
-        assert!(transports.system_roots.get().is_none(), "certificates were read");
         transports.get(&settings, false).expect("pools");
         assert!(offline.metadata().is_ok() && offline.files().is_ok());
+        assert!(transports.machine.get().is_none(), "certificates were read");
+    }
+
+    #[tokio::test]
+    async fn certificates_are_read_before_an_encrypted_connection_and_not_for_others() {
+        let transports = Transports::default();
+        let transport = transports.get(&TransportSettings::default(), false).expect("pools");
+        let files = transport.files().expect("a pool");
+        let url = |text| url::Url::parse(text).expect("an address");
+        files.ready(&url("http://r.example.invalid/")).await;
+        assert!(!files.trust.is_read() && transports.machine.get().is_none());
+        files.ready(&url("https://r.example.invalid/")).await;
+        let metadata = transport.metadata().expect("a pool");
+        assert!(files.trust.is_read() && metadata.trust.is_read(), "both have the same");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_spoken_to_with_tls_needs_certificates_for_every_address() {
+        let proxy = |text: &str| Some(ProxyAddress(text.to_owned()));
+        let url = url::Url::parse("http://r.example.invalid/").expect("an address");
+        for (address, is_read) in [("https://p.example.invalid/", true), ("http://p/", false)] {
+            let settings =
+                TransportSettings { http_proxy: proxy(address), ..TransportSettings::default() };
+            let transport = Transports::default().get(&settings, false).expect("pools");
+            let pool = transport.files().expect("a pool");
+            pool.ready(&url).await;
+            assert_eq!(pool.trust.is_read(), is_read, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_configured_file_that_is_damaged_is_told_before_anything_is_asked() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("ca.pem");
+        let damaged = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        std::fs::write(&path, damaged).expect("space");
+        let settings =
+            TransportSettings { authorities: vec![path], ..TransportSettings::default() };
+        let error = Transports::default().get(&settings, false).expect_err("damaged");
+        assert_eq!(error.code, "bad-configuration");
     }
 }

@@ -81,7 +81,12 @@ impl Mark {
     fn read(directory: BorrowedFd<'_>, path: &str, digest: Option<[u8; 32]>) -> Option<Self> {
         let status = status(directory, path)?;
         let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
-        (is_directory == digest.is_none()).then(|| Self {
+        (is_directory == digest.is_none()).then(|| Self::of(path, &status, digest))
+    }
+
+    /// What has this status.
+    pub(super) fn of(path: &str, status: &Stat, digest: Option<[u8; 32]>) -> Self {
+        Self {
             path: path.into(),
             digest,
             inode: status.st_ino,
@@ -89,7 +94,7 @@ impl Mark {
             size: status.st_size as u64,
             modified: (status.st_mtime, status.st_mtime_nsec as i64),
             changed: (status.st_ctime, status.st_ctime_nsec as i64),
-        })
+        }
     }
 
     fn holds(&self, directory: BorrowedFd<'_>) -> bool {

@@ -1,0 +1,125 @@
+//! Whom an encrypted connection trusts: the machine's certificates and those that the user has configured.
+//!
+//! To read and parse the machine's takes longer than a small installation, and a mirror on this machine or in its network often speaks
+//! plain HTTP. So they are read when the first encrypted connection is about to be made ([`Trust::ready`]), on a thread that may
+//! block; a connection that finds them missing all the same reads them itself. What the user has configured is read at once, because
+//! who sets up the connections has to be told that it is damaged.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+
+/// The certificates of the machine, once somebody needed them.
+pub(super) type Machine = OnceLock<Vec<CertificateDer<'static>>>;
+
+/// What one set of settings trusts.
+pub(crate) struct Trust {
+    machine: Arc<Machine>,
+    configured: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+    /// Nothing inside where nobody is trusted.
+    verifier: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
+}
+
+impl Trust {
+    pub(super) fn new(
+        machine: &Arc<Machine>,
+        configured: Vec<CertificateDer<'static>>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Arc<Self> {
+        let (machine, provider) = (Arc::clone(machine), Arc::clone(provider));
+        Arc::new(Self { machine, configured, provider, verifier: OnceLock::new() })
+    }
+
+    /// Reads what has not been read yet, without holding up the caller's thread.
+    pub(super) async fn ready(self: &Arc<Self>) {
+        if self.verifier.get().is_some() {
+            return;
+        }
+        let own = Arc::clone(self);
+        // Where it was interrupted, the connection does it.
+        let _ = tokio::task::spawn_blocking(move || drop(own.verifier())).await;
+    }
+
+    fn verifier(&self) -> Option<Arc<WebPkiServerVerifier>> {
+        self.verifier.get_or_init(|| self.read()).clone()
+    }
+
+    fn read(&self) -> Option<Arc<WebPkiServerVerifier>> {
+        let machine = self.machine.get_or_init(|| {
+            let loaded = rustls_native_certs::load_native_certs();
+            for error in &loaded.errors {
+                tracing::debug!(%error, "cannot read a CA certificate of the machine");
+            }
+            loaded.certs
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        // The machine's store may hold certificates that the library rejects; the others still count.
+        roots.add_parsable_certificates(machine.iter().chain(&self.configured).cloned());
+        let provider = Arc::clone(&self.provider);
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        // The only reason without lists of revoked certificates: there is not one root.
+        built.map_err(|error| tracing::debug!(%error, "no CA certificate can be used")).ok()
+    }
+
+    /// Whether it was read.
+    #[cfg(test)]
+    pub(super) fn is_read(&self) -> bool {
+        self.verifier.get().is_some()
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let configured = &self.configured.len();
+        formatter.debug_struct("Trust").field("configured", configured).finish_non_exhaustive()
+    }
+}
+
+/// As the library's own verifier does it, with the roots that are read when they are needed.
+impl ServerCertVerifier for Trust {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.verifier() {
+            Some(verifier) => {
+                verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+            }
+            None => Err(CertificateError::UnknownIssuer.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
