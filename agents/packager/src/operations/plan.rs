@@ -97,8 +97,10 @@ impl Task<'_> {
         (detail, began): (Detail, Instant),
     ) -> Result<Option<Planned>> {
         let transactions = &self.shop.transactions;
-        // What a crash left is made whole first.
-        drop(self.lock(project.again()?)?);
+        // What a crash left is made whole first, and who is at work is waited for.
+        if transactions.has_unfinished(project)? {
+            drop(self.lock(project.again()?)?);
+        }
         let latest = transactions.latest(project)?;
         let installed = self.installed(project)?;
         let locked = Locked::read(project)?;
