@@ -353,8 +353,7 @@ impl Client {
     pub fn grant(&mut self, lane: LaneId, file: BorrowedFd<'_>) -> Result<GrantId, ClientError> {
         let grant = GrantId(self.next_grant);
         self.next_grant += 1;
-        self.send(&ToRouter::Grant { lane, grant }, &[file])?;
-        fault::point("client.granted");
+        self.send_grant(lane, grant, file)?;
         Ok(grant)
     }
 

@@ -4,24 +4,38 @@
 //! lingers, a Unix socket lets go of such files that lie in its queue. There is no flag against it. Memory with seals closes at
 //! once, and whether a descriptor is that is asked without asking its file system; everything else is closed by threads of this
 //! module, made when they are needed. One peer keeps one thread busy at most, so what does not close holds up nothing but more
-//! of the same peer's.
+//! of the same peer's. A thread that has nothing to do waits a while for more, because every request may bring a descriptor and
+//! making a thread takes as long as answering a small one:
+//!
+//! 1. Under the lock, a thread that waits is counted in `waiting`. Whoever has work for it takes it out of the count, puts the
+//!    peer into `called` and wakes one; so those asleep are `waiting` and `called` together.
+//! 2. A thread that wakes takes a peer out of `called`, whichever it is. One that has waited long enough and finds none takes
+//!    itself out of the count and ends.
 //!
 //! Not here: how much a peer may leave to be closed; who takes descriptors in asks [`Closer::count_of`] before it takes more.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::limits::{CLOSERS_MAX, REGION_BYTES_MAX};
+use crate::limits::{CLOSERS_MAX, CLOSERS_WAITING_MAX, CLOSERS_WAITING_TIME, REGION_BYTES_MAX};
 
 /// Closes descriptors of peers. Copies are the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Closer {
-    shared: Arc<Mutex<Waiting>>,
+    shared: Arc<Shared>,
 }
 
-/// What is to be closed.
+#[derive(Debug, Default)]
+struct Shared {
+    list: Mutex<Waiting>,
+    /// Told of what is put into `called`.
+    calls: Condvar,
+}
+
+/// What is to be closed, and by whom.
 #[derive(Debug, Default)]
 struct Waiting {
     /// By whose they are; none is empty.
@@ -30,6 +44,10 @@ struct Waiting {
     busy: BTreeSet<u32>,
     /// How many of each are not closed yet; none is 0.
     left: BTreeMap<u32, usize>,
+    /// Threads with nothing to do that nobody has called.
+    waiting: usize,
+    /// Whose a thread that was called is to close; busy already.
+    called: VecDeque<u32>,
 }
 
 /// A descriptor that came from a peer. Dropped, it is closed without waiting, where there is a [`Closer`] for it.
@@ -66,9 +84,15 @@ impl Closer {
         while waiting.busy.len() < CLOSERS_MAX
             && let Some(next) = waiting.next()
         {
+            if waiting.waiting > 0 {
+                waiting.waiting -= 1;
+                waiting.called.push_back(next);
+                self.shared.calls.notify_one();
+                continue;
+            }
             let closer = self.clone();
             let thread = std::thread::Builder::new().name("closer".to_owned());
-            if thread.spawn(move || closer.work(next)).is_err() {
+            if thread.spawn(move || closer.serve(next, CLOSERS_WAITING_TIME)).is_err() {
                 waiting.busy.remove(&next);
                 return;
             }
@@ -83,6 +107,33 @@ impl Closer {
     /// How many are not closed yet.
     pub fn count(&self) -> usize {
         self.lock().left.values().sum()
+    }
+
+    /// A thread's life.
+    fn serve(&self, mut peer: u32, patience: Duration) {
+        loop {
+            self.work(peer);
+            let Some(next) = self.wait(patience) else { return };
+            peer = next;
+        }
+    }
+
+    /// Waits for more to do, where there is room to; nothing where none came.
+    fn wait(&self, patience: Duration) -> Option<u32> {
+        let mut list = self.lock();
+        if list.waiting >= CLOSERS_WAITING_MAX {
+            return None;
+        }
+        list.waiting += 1;
+        let is_idle = |list: &mut Waiting| list.called.is_empty();
+        let waited = self.shared.calls.wait_timeout_while(list, patience, is_idle);
+        let (mut list, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let called = list.called.pop_front();
+        if called.is_none() {
+            // Nobody is called, so this one is counted still.
+            list.waiting -= 1;
+        }
+        called
     }
 
     /// Closes all of one peer, then of others, until there is nothing left that no other thread closes.
@@ -111,7 +162,7 @@ impl Closer {
 
     /// A panic while it was held cannot have left it half changed.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,6 +297,58 @@ pub(crate) mod tests {
         assert_eq!(closer.count(), ends.len());
         assert_eq!(closer.lock().busy.len(), CLOSERS_MAX);
         drop(ends);
+        eventually(|| closer.count() == 0);
+    }
+
+    /// A descriptor whose end is seen by whoever reads.
+    fn ending() -> (std::io::PipeReader, OwnedFd) {
+        let (reading, writing) = std::io::pipe().unwrap();
+        (reading, writing.into())
+    }
+
+    #[test]
+    fn a_thread_with_nothing_to_do_closes_the_next_one() {
+        let closer = Closer::new();
+        for peer in 0..100 {
+            let (mut reading, writing) = ending();
+            closer.close(peer, writing);
+            assert_eq!(reading.read(&mut [0]).unwrap(), 0);
+            eventually(|| closer.lock().waiting == 1);
+            // This one's, and the thread's.
+            assert_eq!(Arc::strong_count(&closer.shared), 2, "more than one thread");
+        }
+    }
+
+    #[test]
+    fn who_is_called_is_not_counted_and_who_waited_in_vain_ends() {
+        let closer = Closer::new();
+        assert_eq!(closer.wait(Duration::ZERO), None, "it waited long enough");
+        assert_eq!(closer.lock().waiting, 0);
+        let own = closer.clone();
+        let waits = std::thread::spawn(move || own.wait(Duration::from_secs(3_600)));
+        eventually(|| closer.lock().waiting == 1);
+        assert_eq!(closer.wait(Duration::from_secs(3_600)), None, "there is room for one");
+        let (mut reading, writing) = ending();
+        closer.close(9, writing);
+        assert_eq!(waits.join().unwrap(), Some(9));
+        assert_eq!(closer.lock().waiting, 0);
+        closer.work(9);
+        assert_eq!(reading.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn while_the_one_that_waited_hangs_another_thread_closes() {
+        let closer = Closer::new();
+        let (mut reading, writing) = ending();
+        closer.close(1, writing);
+        assert_eq!(reading.read(&mut [0]).unwrap(), 0);
+        eventually(|| closer.lock().waiting == 1);
+        let (stuck, other_end) = lingering();
+        closer.close(1, stuck);
+        let (mut reading, writing) = ending();
+        closer.close(2, writing);
+        assert_eq!(reading.read(&mut [0]).unwrap(), 0);
+        drop(other_end);
         eventually(|| closer.count() == 0);
     }
 

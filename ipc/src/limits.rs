@@ -243,6 +243,10 @@ pub const GRANTS_PER_LINK_MAX: usize = 64;
 /// Threads that close what peers handed over, one for each peer at most: those of this many peers have to hang before anybody
 /// else's wait.
 pub const CLOSERS_MAX: usize = 16;
+/// Of these, how many stay when there is nothing to close: one, for the next request of whoever asks again.
+pub const CLOSERS_WAITING_MAX: usize = 1;
+/// For how long: a thread is made in the time of a small request, and its stack is given back after a while.
+pub const CLOSERS_WAITING_TIME: std::time::Duration = std::time::Duration::from_secs(30);
 /// Descriptors of one peer that are not closed yet, beyond which no more are taken from it: a burst of what honest peers send
 /// is closed in a millisecond.
 pub const CLOSING_PER_PEER_MAX: usize = 64;

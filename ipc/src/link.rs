@@ -213,6 +213,14 @@ pub enum CallError {
         /// How many.
         got: usize,
     },
+    /// The router did not take what the request was to bring along; the request was taken back.
+    #[error("`{peer}` could not be given what the request names: {problem}")]
+    Ungranted {
+        /// The peer's name.
+        peer: String,
+        /// Why not.
+        problem: String,
+    },
     /// The peer sends so much beside the answers that it cannot be kept.
     #[error("`{peer}` sent more other messages during a call than are kept")]
     Flooded {

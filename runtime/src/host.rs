@@ -22,12 +22,14 @@ use agents_packager::unpack::unpacker::Program;
 use anyhow::{Context, anyhow};
 use ipc::client::Client;
 use ipc::closer::Closer;
+use ipc::lane::LaneOptions;
 use tracing::info;
 
 use self::scheduled::ScheduledHost;
 use self::server::Server;
 use crate::config::Settings;
 use crate::echo::Echo;
+use crate::limits::ANSWER_REGION_BYTES;
 use crate::mirror::Mirror;
 use crate::paths::SOCKET_NAME;
 
@@ -138,6 +140,8 @@ pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
     host.set_directory(client.directory().context("asking for the bus directory")?);
     let closer = Closer::new();
     client.set_closer(closer.clone());
+    client
+        .set_lane_options(LaneOptions { region_bytes: ANSWER_REGION_BYTES, ..Default::default() });
     info!(id = client.agent().0, "ready");
     let server = Server::new(Arc::clone(&agent), client, closer, host)?;
     agent.settle(server.station());

@@ -41,7 +41,10 @@ pub(crate) const REASON_BYTES_MAX: usize = 256;
 /// Bytes of the segments that one agent made and that are in use, when nobody says otherwise: three thousand lanes of the
 /// default size, or a dozen with the largest region.
 pub(crate) const SHARED_BYTES_PER_AGENT_MAX: u64 = 1024 * 1024 * 1024;
-/// The same for the exchange, which has a lane for each of its links.
+/// Room for the answers of a hosted agent on their way, for each link: two plans of 1,200 packages, so that neither waits for its
+/// reader halfway. What was never written takes no memory.
+pub(crate) const ANSWER_REGION_BYTES: usize = 1024 * 1024;
+/// Bytes of the segments of the exchange, which has a lane for each of its links.
 pub(crate) const SHARED_BYTES_OF_EXCHANGE_MAX: u64 = 4 * SHARED_BYTES_PER_AGENT_MAX;
 /// Entries of the limits that the configuration declares; each is looked at when an agent comes.
 pub(crate) const LIMIT_ENTRIES_MAX: usize = 256;
@@ -398,6 +401,10 @@ const _: () =
     assert!(REASON_BYTES_MAX + 512 <= ipc::limits::TEXT_BYTES_MAX, "a reason and our words fit");
 const _: () = assert!(AGENTS_PACKET_BYTES_MAX < ipc::limits::PACKET_BYTES_MAX);
 const _: () = assert!(ERROR_KINDS_MAX <= ipc::limits::LIST_ENTRIES_MAX);
+const _: () = assert!(
+    2 * (ANSWER_REGION_BYTES * LINKS_PER_AGENT_MAX) as u64 <= SHARED_BYTES_PER_AGENT_MAX,
+    "a hosted agent may have all of its links, with slots and half as much again"
+);
 const _: () = assert!(OFFERS_PER_AGENT_MAX <= LINKS_PER_AGENT_MAX);
 const _: () = assert!(RESTART_DELAY_MIN.as_millis() < RESTART_DELAY_MAX.as_millis());
 const _: () = assert!(4 * CALLS_PER_CALLER_MAX <= CALLS_AT_ONCE_MAX, "a quarter of the places");

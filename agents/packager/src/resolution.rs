@@ -140,8 +140,12 @@ impl Package {
     /// Where it comes from by the project's own word, whatever was built of that since; nothing for what a registry has.
     pub fn named_at(&self) -> Option<url::Url> {
         let Artifact { built, by_address, url, .. } = &*self.artifact;
+        // Nearly none does, and to read an address takes a while.
+        if !by_address {
+            return None;
+        }
         let url = built.as_deref().map_or(url, |built| &built.url);
-        url::Url::parse(url).ok().filter(|_| *by_address)
+        url::Url::parse(url).ok()
     }
 
     /// Whether a source archive stands for the wheel that is built of it.

@@ -27,7 +27,7 @@ use crate::limits::{
 };
 use crate::measures::Measures;
 use crate::operations::{
-    Shop, Task, aside::Aside, plans::Plans, prepare::Preparing, rest, tools::Tools,
+    Shop, Task, aside::Aside, plan::Detail, plans::Plans, prepare::Preparing, rest, tools::Tools,
 };
 use crate::store::{Store, Wanted};
 use crate::transaction::{Project, Transactions, make_private};
@@ -210,11 +210,11 @@ impl Packager {
             "pkg.plan" => {
                 let request: PlanRequest = read(&payload)?;
                 let task = task(request.setting.clone(), place)?;
-                let planned = task.plan(needed(directory)?, &request)?;
-                let room = (planned.answer.packages.len() + 4) * PLANNED_BYTES_USUAL;
-                let written = write_into(Vec::with_capacity(room), &planned.answer);
-                rest::leave(planned.answer);
-                written
+                let planned = task.plan(needed(directory)?, &request, Detail::Written)?;
+                match planned.written {
+                    Some(written) => Ok(written),
+                    None => write(&planned.answer),
+                }
             }
             "pkg.apply" => {
                 let request: ApplyRequest = read(&payload)?;
@@ -449,7 +449,7 @@ fn change(
     let mut tries = 0;
     loop {
         tries += 1;
-        let planned = task.plan_to_apply(again()?, request)?;
+        let planned = task.plan(again()?, request, Detail::None)?;
         let Some(digest) = planned.digest else {
             let explanation = planned.answer.conflict.map(|conflict| conflict.explanation);
             let error = Error::new(Kind::Conflict, "conflict", explanation.unwrap_or_default());
@@ -488,14 +488,8 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<T> {
     })
 }
 
-/// Bytes that a package of a plan takes in an answer, about: a quarter of it is its digest.
-const PLANNED_BYTES_USUAL: usize = 512;
-
 fn write<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
-    write_into(Vec::new(), answer)
-}
-
-fn write_into<T: Serialize>(mut payload: Vec<u8>, answer: &T) -> Result<Vec<u8>> {
+    let mut payload = Vec::new();
     ciborium::into_writer(answer, &mut payload).map_err(|error| {
         Error::new(Kind::Failed, "internal", format!("the answer cannot be written: {error}"))
     })?;

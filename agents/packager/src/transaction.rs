@@ -202,6 +202,14 @@ impl Transactions {
         self.inner.database.latest(&project.key())
     }
 
+    /// Whether a transaction of a project has a journal: it is under way, a crash left it, or an answer did not wait for its end.
+    /// Where none has, there is nothing to wait for and nothing to make whole.
+    pub(crate) fn has_unfinished(&self, project: &Project) -> Result<bool> {
+        let key = project.key();
+        let unfinished = journal::unfinished(&self.inner.journals)?;
+        Ok(unfinished.iter().any(|which| which.project == key))
+    }
+
     /// What is known of an environment.
     pub fn environment(&self, project: &Project, place: &RelativePath) -> Result<EnvironmentState> {
         self.inner.database.environment(&project.key(), place)

@@ -184,6 +184,7 @@ impl From<CallError> for Fault {
             }
             CallError::TooLong { .. } | CallError::TooManyGrants { .. } => BOLIDE_ARGUMENT,
             CallError::Flooded { .. } => BOLIDE_LIMIT,
+            CallError::Ungranted { .. } => BOLIDE_SYSTEM,
         };
         Self::of_error(code, &error)
     }

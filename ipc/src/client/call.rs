@@ -1,11 +1,13 @@
 //! A call that also hears of the router's end: the page that tells of a peer's death is the router's to write, so when router
 //! and peer die together only the socket tells.
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::{AsFd, Client, sleep_on};
+use super::{AsFd, Client, ClientError, sleep_on};
 use crate::class::ReceivingHalf;
-use crate::header::GrantId;
+use crate::control::ToRouter;
+use crate::header::{GrantId, LaneId};
 use crate::lane::Ended;
 use crate::link::{Answer, CallError, Link, Outcome, RequestId};
 use crate::wait::adaptive_spin;
@@ -21,9 +23,60 @@ impl Client {
         payload: &[u8],
         grants: &[GrantId],
         deadline: Instant,
-        mut progress: impl FnMut(&[u8]),
+        progress: impl FnMut(&[u8]),
     ) -> Result<Outcome, CallError> {
         let request = link.request(tool, payload, grants, deadline)?;
+        self.last_answer_over(link, request, deadline, progress)
+    }
+
+    /// The same for a request that brings files along. It goes before them: it wakes the peer itself, they come by way of
+    /// the router, so peer and router wake up at the same time.
+    ///
+    /// # Errors
+    /// [`CallError::Ungranted`] where the router did not take a file; the request is taken back then.
+    pub fn call_with_files(
+        &mut self,
+        link: &mut Link,
+        (tool, payload): (&str, &[u8]),
+        files: &[BorrowedFd<'_>],
+        deadline: Instant,
+        progress: impl FnMut(&[u8]),
+    ) -> Result<Outcome, CallError> {
+        let first = self.next_grant;
+        let numbered = || (first..).map(GrantId).zip(files);
+        let grants: Vec<GrantId> = numbered().map(|(grant, _)| grant).collect();
+        let request = link.request(tool, payload, &grants, deadline)?;
+        self.next_grant += files.len() as u64;
+        for (grant, file) in numbered() {
+            if let Err(error) = self.send_grant(link.lane(), grant, *file) {
+                // The peer may be gone or its lane full; then there is nobody to tell.
+                let _ = link.sender().cancel(request);
+                let peer = link.peer().manifest.name.clone();
+                return Err(CallError::Ungranted { peer, problem: error.to_string() });
+            }
+        }
+        self.last_answer_over(link, request, deadline, progress)
+    }
+
+    pub(super) fn send_grant(
+        &mut self,
+        lane: LaneId,
+        grant: GrantId,
+        file: BorrowedFd<'_>,
+    ) -> Result<(), ClientError> {
+        self.send(&ToRouter::Grant { lane, grant }, &[file])?;
+        crate::fault::point("client.granted");
+        Ok(())
+    }
+
+    /// Waits for the last answer to a request; what ends without one is cancelled at the peer.
+    fn last_answer_over(
+        &mut self,
+        link: &mut Link,
+        request: RequestId,
+        deadline: Instant,
+        mut progress: impl FnMut(&[u8]),
+    ) -> Result<Outcome, CallError> {
         loop {
             match self.answer_over(link, request, deadline) {
                 Ok(Answer::Progress(bytes)) if Instant::now() < deadline => progress(&bytes),

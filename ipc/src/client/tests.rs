@@ -143,6 +143,30 @@ fn grants_that_nobody_takes_are_closed_and_the_link_goes_on() {
 }
 
 #[test]
+fn what_a_request_brings_along_comes_after_it() {
+    with_server(|router| {
+        let mut client = connect(router, "client", &[]);
+        let mut link = client.open("server").unwrap();
+        for _ in 0..3 {
+            let (reading, mut writing) = std::io::pipe().unwrap();
+            writing.write_all(b"brought along").unwrap();
+            drop(writing);
+            let asked = ("read", &b""[..]);
+            let files = [reading.as_fd()];
+            let outcome = client.call_with_files(&mut link, asked, &files, later(), |_| {});
+            assert_eq!(outcome.unwrap(), Outcome::Done(b"brought along".to_vec()));
+        }
+        // Its own numbers and those of what is granted by itself are of one row.
+        let (reading, mut writing) = std::io::pipe().unwrap();
+        writing.write_all(b"granted").unwrap();
+        drop(writing);
+        let granted = client.grant(link.lane(), reading.as_fd()).unwrap();
+        let outcome = link.call("read", b"", &[granted], later(), |_| {}).unwrap();
+        assert_eq!(outcome, Outcome::Done(b"granted".to_vec()));
+    });
+}
+
+#[test]
 fn reason_of_a_refusal_is_heard_over_the_hangup() {
     let (own, router) = Connection::pair().unwrap();
     let (code, message) = ("limit".to_owned(), "full".to_owned());

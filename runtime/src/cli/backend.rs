@@ -100,16 +100,15 @@ impl Backend {
         match &mut self.way {
             Way::Daemon(bus) => {
                 let Bus { client, link } = bus.as_mut();
-                // A grant is for one request.
-                let granted = client
-                    .grant(link.lane(), self.directory.as_fd())
-                    .map_err(|error| lost(&error))?;
                 let deadline = Instant::now() + ANSWER_TIME_MAX;
                 let show = |progress: &[u8]| line.show(progress);
-                match client.call(link, tool, payload, &[granted], deadline, show) {
+                let files = [self.directory.as_fd()];
+                match client.call_with_files(link, (tool, payload), &files, deadline, show) {
                     Ok(Outcome::Done(answer)) => Ok(answer),
                     Ok(Outcome::Failed(error)) => Err(ciborium::from_reader(error.as_slice())
                         .unwrap_or_else(|_| plain("the packager failed and did not say why"))),
+                    // Nothing of it was begun.
+                    Err(error @ CallError::Ungranted { .. }) => Err(lost(&error)),
                     Err(error) => Err(unanswered(&error)),
                 }
             }

@@ -154,8 +154,10 @@ impl Server {
     /// Everything that is there to do; where there is nothing, spins once, or sleeps until there is something. True when all is
     /// done for good.
     fn turn(&mut self) -> Result<bool, ClientError> {
+        let waited = self.ungranted.len();
         let taken = self.take_messages()?;
-        if self.wakefulness.must_look(taken) {
+        // What a request brings along comes another way, and mostly is there by now.
+        if self.wakefulness.must_look(taken) || self.ungranted.len() > waited {
             self.look_around()?;
         }
         if taken > 0 {
@@ -493,8 +495,6 @@ impl Server {
             let (cancellation, place) = (call.cancellation.clone(), call.link.account.begin());
             self.running.insert(key, Running { cancellation, _place: place });
             self.shared.counters.started();
-            // Before it runs: should it take the process down, the daemon knows that it was lost.
-            self.report()?;
             call.start(&self.shared);
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod shown;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +10,14 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
+use self::shown::{Shown, unshown};
 use super::locked::{self, Locked};
 use super::{Aim, Asked, Decided, Decision, Task};
 use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
-use crate::api::{Action, BuiltFrom, Conflict, PlanAnswer, PlanRequest, PlannedPackage, Repair};
+use crate::api::{Conflict, PlanAnswer, PlanRequest, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::io::secret::shown;
-use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SPECS_MAX};
+use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SHOWN_BESIDE_MIN, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
 use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION};
@@ -29,38 +30,30 @@ use crate::transaction::{Project, RelativePath, Session};
 pub(crate) struct Planned {
     /// The digest, where there is a plan.
     pub(crate) digest: Option<String>,
+    /// Without packages where they were not asked for, or are in `written`.
     pub(crate) answer: PlanAnswer,
+    /// The whole answer as it is sent, where that was asked for and there is a plan.
+    pub(crate) written: Option<Vec<u8>>,
 }
 
-/// What the answer says of a plan beside its digest.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// All that it does.
-    All,
-    /// What people should know.
-    Warnings,
+/// What is wanted of the packages of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Nothing: the plan is carried out at once.
+    None,
+    /// A description of each.
+    Described,
+    /// The whole answer as it is sent.
+    Written,
 }
 
 impl Task<'_> {
     /// Makes a plan and keeps it.
-    pub(crate) fn plan(&self, directory: OwnedFd, request: &PlanRequest) -> Result<Planned> {
-        self.plan_and_tell(directory, request, Told::All)
-    }
-
-    /// The same for who applies it at once and shows nobody what it does.
-    pub(crate) fn plan_to_apply(
+    pub(crate) fn plan(
         &self,
         directory: OwnedFd,
         request: &PlanRequest,
-    ) -> Result<Planned> {
-        self.plan_and_tell(directory, request, Told::Warnings)
-    }
-
-    fn plan_and_tell(
-        &self,
-        directory: OwnedFd,
-        request: &PlanRequest,
-        told: Told,
+        detail: Detail,
     ) -> Result<Planned> {
         let began = Instant::now();
         let request = &*self.spelled(request)?;
@@ -71,24 +64,18 @@ impl Task<'_> {
             locked::check_manifest(&project, wish.aim())?;
         }
         self.prepare(&wish.add);
-        self.plan_for(&project, &wish, began, told)
+        self.plan_for(&project, &wish, (detail, began))
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
     pub(crate) fn plan_install(&self, project: &Project) -> Result<Planned> {
-        self.plan_for(project, &Wish::default(), Instant::now(), Told::All)
+        self.plan_for(project, &Wish::default(), (Detail::Described, Instant::now()))
     }
 
-    fn plan_for(
-        &self,
-        project: &Project,
-        wish: &Wish,
-        began: Instant,
-        told: Told,
-    ) -> Result<Planned> {
+    fn plan_for(&self, project: &Project, wish: &Wish, how: (Detail, Instant)) -> Result<Planned> {
         rest::clear();
         for _ in 0..REPLANS_MAX {
-            if let Some(planned) = self.plan_once(project, wish, began, told)? {
+            if let Some(planned) = self.plan_once(project, wish, how)? {
                 return Ok(planned);
             }
             tracing::debug!("another transaction ended meanwhile, so the plan is made anew");
@@ -107,12 +94,13 @@ impl Task<'_> {
         &self,
         project: &Project,
         wish: &Wish,
-        began: Instant,
-        told: Told,
+        (detail, began): (Detail, Instant),
     ) -> Result<Option<Planned>> {
         let transactions = &self.shop.transactions;
-        // What a crash left is made whole first.
-        drop(self.lock(project.again()?)?);
+        // What a crash left is made whole first, and who is at work is waited for.
+        if transactions.has_unfinished(project)? {
+            drop(self.lock(project.again()?)?);
+        }
         let latest = transactions.latest(project)?;
         let installed = self.installed(project)?;
         let locked = Locked::read(project)?;
@@ -129,7 +117,7 @@ impl Task<'_> {
             Ok(decided) => decided,
             Err(conflict) => {
                 let answer = PlanAnswer { conflict: Some(conflict), ..answer(project, resolve_ms) };
-                return Ok(Some(Planned { digest: None, answer }));
+                return Ok(Some(Planned { digest: None, answer, written: None }));
             }
         };
         let mut installed = installed;
@@ -154,13 +142,51 @@ impl Task<'_> {
         let plan = self.write_down(&session, wish, decided, known, &mut answer.warnings)?;
         drop(session);
         let plan = Arc::new(plan);
-        let digest = self.keep(&plan)?;
-        if told == Told::All {
-            answer = described(&plan, (&installed, &holds), answer);
-        }
+        let shown = Shown::new(&plan, &installed, &holds);
+        let (digest, planned) = self.keep_and_show(&plan, &shown, (detail, answer))?;
         rest::leave((plan, installed, locked));
-        answer.digest = Some(digest.clone());
-        Ok(Some(Planned { digest: Some(digest), answer }))
+        Ok(Some(Planned { digest: Some(digest), ..planned }))
+    }
+
+    /// Keeps a plan, and makes of it what is shown. Where there is much of both, both at once: a plan of a thousand packages is
+    /// hashed in the time in which its answer is written, and who asked sleeps meanwhile.
+    fn keep_and_show(
+        &self,
+        plan: &Arc<Plan>,
+        shown: &Shown<'_>,
+        (detail, mut answer): (Detail, PlanAnswer),
+    ) -> Result<(String, Planned)> {
+        shown.head(&mut answer);
+        let planned = |digest: &str, answer: PlanAnswer, written| {
+            let answer = PlanAnswer { digest: Some(digest.to_owned()), ..answer };
+            Planned { digest: None, answer, written }
+        };
+        if detail != Detail::Written {
+            let digest = self.keep(plan)?;
+            if detail == Detail::Described {
+                shown.describe(&mut answer);
+            }
+            return Ok((digest.clone(), planned(&digest, answer, None)));
+        }
+        let (digest, written) = match shown.count() >= SHOWN_BESIDE_MIN {
+            true => std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().name("shown".to_owned());
+                let beside = thread.spawn_scoped(scope, || shown.write(&answer));
+                let digest = self.keep(plan);
+                let written = match beside {
+                    Ok(beside) => {
+                        beside.join().unwrap_or_else(|_| Err(unshown("its writer failed")))
+                    }
+                    // There is no thread to be had, so it is done here.
+                    Err(_) => shown.write(&answer),
+                };
+                (digest, written)
+            }),
+            false => (self.keep(plan), shown.write(&answer)),
+        };
+        let digest = digest?;
+        let written = written?.with_digest(&digest)?;
+        Ok((digest.clone(), planned(&digest, answer, Some(written))))
     }
 
     /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
@@ -478,102 +504,6 @@ fn answer(project: &Project, resolve_ms: f64) -> PlanAnswer {
         conflict: None,
         resolve_ms,
     }
-}
-
-/// The answer with what the plan does, compared with what is installed.
-fn described(
-    plan: &Plan,
-    (installed, holds): (&BTreeMap<Ecosystem, Resolution>, &BTreeMap<Ecosystem, Held>),
-    mut answer: PlanAnswer,
-) -> PlanAnswer {
-    for resolution in &plan.resolutions {
-        let before = installed.get(&resolution.ecosystem);
-        let before: &[Package] = before.map_or(&[], |resolution| &resolution.packages);
-        let mut here: HashMap<(&str, &str), Vec<&Package>> = HashMap::new();
-        for package in before {
-            here.entry((&package.name, &package.place)).or_default().push(package);
-        }
-        let mut scratch = String::new();
-        let purl = |package: &Package| {
-            scratch.clear();
-            package.put_purl(&mut scratch);
-            Arc::from(&*scratch)
-        };
-        let purls: Vec<Arc<str>> = resolution.packages.iter().map(purl).collect();
-        answer.packages.reserve(purls.len());
-        for (package, purl) in resolution.packages.iter().zip(&purls) {
-            let before = here.get(&(package.name.as_str(), package.place.as_str()));
-            let before = before.map_or(&[][..], Vec::as_slice);
-            let held = holds.get(&resolution.ecosystem);
-            answer.packages.push(planned((package, purl), &purls, before, held));
-        }
-        if !before.is_empty() {
-            let purls: HashSet<&str> = purls.iter().map(|purl| &**purl).collect();
-            let gone = before.iter().map(Package::purl);
-            answer.removed.extend(gone.filter(|purl| !purls.contains(purl.as_str())));
-        }
-    }
-    answer.removed.sort();
-    answer.removed.dedup();
-    let edits = plan.edits.iter().map(|edit| edit.path.to_string());
-    let environments = plan.environments.iter().map(|environment| environment.place.to_string());
-    answer.files = edits.chain(environments).collect();
-    answer.exemptions.clone_from(&plan.exemptions);
-    answer.expires_at = Some(plan.expires_at_ms / 1000);
-    answer
-}
-
-/// `purls` are those of the whole resolution, `before` the packages that stand at the package's place now.
-fn planned(
-    (package, purl): (&Package, &Arc<str>),
-    purls: &[Arc<str>],
-    before: &[&Package],
-    held: Option<&Held>,
-) -> PlannedPackage {
-    let action = match before.iter().any(|it| is_kept(it, package)) {
-        true => Action::Keep,
-        false if !before.is_empty() => Action::Change,
-        false => Action::Add,
-    };
-    let mut dependencies = Vec::with_capacity(package.dependencies.len());
-    dependencies.extend(package.dependencies.iter().filter_map(|at| purls.get(*at)).cloned());
-    PlannedPackage {
-        purl: Arc::clone(purl),
-        action,
-        direct: package.direct,
-        hash: package.artifact.hashes.text(),
-        source: source_of(package),
-        size: package.artifact.size,
-        license: package.license.clone(),
-        published: package.published.clone(),
-        scripts: package.scripts.clone(),
-        built: package.artifact.built.as_deref().map(|built| BuiltFrom {
-            file: built.file_name.clone(),
-            hash: built.hashes.to_string(),
-            requirements: built.requirements.clone(),
-        }),
-        place: package.place.clone(),
-        held: is_held(package, held),
-        dependencies,
-    }
-}
-
-/// Where a package comes from, for people.
-fn source_of(package: &Package) -> Cow<'static, str> {
-    let artifact = &*package.artifact;
-    if let Some(source) = &artifact.source {
-        return source.clone().into();
-    }
-    // Nearly all come from a registry, whatever their files' addresses are.
-    package.named_at().map_or(package.ecosystem.as_str().into(), |url| shown(&url).into())
-}
-
-/// Whether what stands there is what is wanted. Of one version a project may name another file.
-fn is_kept(before: &Package, package: &Package) -> bool {
-    let (before_file, file) = (&before.artifact, &package.artifact);
-    let is_named = before_file.by_address || file.by_address;
-    let is_named = is_named || before_file.built.is_some() || file.built.is_some();
-    before.version == package.version && (!is_named || before_file.hashes == file.hashes)
 }
 
 /// Whether a package is at a version that it is held at.

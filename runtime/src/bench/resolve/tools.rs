@@ -243,25 +243,64 @@ fn npm_peers(set: &Set, scratch: &Path, peers: &Path, registry: Option<&str>) ->
     ]
 }
 
-/// The installed packages of a package-lock.json, without optional ones that do not fit this platform.
+/// The packages of a package-lock.json that npm installs on this platform: not the optional ones that do not fit it, nor what only
+/// those need.
 fn npm_lock(text: &str) -> Option<BTreeSet<String>> {
     let lock: Value = serde_json::from_str(text).ok()?;
-    let packages = lock["packages"].as_object()?.iter().filter(|(place, _)| !place.is_empty());
-    let fits = |entry: &Value| {
-        entry["os"].as_array().is_none_or(|os| os.contains(&json!("linux")))
-            && entry["cpu"].as_array().is_none_or(|cpu| cpu.contains(&json!("x64")))
-            && entry["libc"].as_array().is_none_or(|libc| libc.contains(&json!("glibc")))
+    let packages = lock["packages"].as_object()?;
+    let mut reached = BTreeSet::from([""]);
+    let mut next = vec![""];
+    while let Some(place) = next.pop() {
+        let needs = ["dependencies", "devDependencies", "optionalDependencies", "peerDependencies"];
+        let needs = needs.iter().filter_map(|table| packages.get(place)?[*table].as_object());
+        for name in needs.flat_map(Map::keys) {
+            let Some((found, entry)) = seen_from(packages, place, name) else { continue };
+            if fits(entry) && reached.insert(found) {
+                next.push(found);
+            }
+        }
+    }
+    let entries = packages.iter().filter(|(place, entry)| {
+        !place.is_empty() && reached.contains(place.as_str()) && entry["inBundle"] != json!(true)
+    });
+    let name_and_version = |(place, entry): (&String, &Value)| {
+        let folder = place.rsplit_once("node_modules/")?.1;
+        let name = entry["name"].as_str().unwrap_or(folder);
+        Some(format!("{name} {}", entry["version"].as_str()?))
     };
-    let named = packages.filter(|(_, entry)| fits(entry) && entry["inBundle"] != json!(true));
-    Some(
-        named
-            .filter_map(|(place, entry)| {
-                let folder = place.rsplit_once("node_modules/")?.1;
-                let name = entry["name"].as_str().unwrap_or(folder);
-                Some(format!("{name} {}", entry["version"].as_str()?))
-            })
-            .collect(),
-    )
+    Some(entries.filter_map(name_and_version).collect())
+}
+
+/// Whether npm installs an entry of its lock here.
+fn fits(entry: &Value) -> bool {
+    let has = |key: &str, own: &str| {
+        entry[key].as_array().is_none_or(|allowed| {
+            let is_barred =
+                |one: &Value| one.as_str().and_then(|it| it.strip_prefix('!')) == Some(own);
+            let names_any = allowed.iter().any(|one| !one.as_str().unwrap_or("").starts_with('!'));
+            !allowed.iter().any(is_barred) && (!names_any || allowed.contains(&json!(own)))
+        })
+    };
+    has("os", "linux") && has("cpu", "x64") && has("libc", "glibc")
+}
+
+/// What a package at a place finds by a name: beside what is in it, then in every folder above.
+fn seen_from<'a>(
+    packages: &'a Map<String, Value>,
+    place: &str,
+    name: &str,
+) -> Option<(&'a str, &'a Value)> {
+    let mut place = Some(place);
+    while let Some(from) = place {
+        let slash = if from.is_empty() { "" } else { "/" };
+        let wanted = format!("{from}{slash}node_modules/{name}");
+        if let Some((found, entry)) = packages.get_key_value(&wanted) {
+            return Some((found, entry));
+        }
+        // Above `a/node_modules/b` is `a`.
+        place = from.rfind("node_modules/").map(|at| from[..at].trim_end_matches('/'));
+    }
+    None
 }
 
 fn cargo_peer(set: &Set, scratch: &Path) -> Tool {
@@ -297,5 +336,30 @@ fn cargo_peer(set: &Set, scratch: &Path) -> Tool {
         answer: Some("Cargo.lock"),
         read,
         is_judge: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_npms_lock_counts_what_is_installed_here() {
+        let lock = json!({"packages": {
+            "": {"dependencies": {"a": "1", "other": "npm:named@1"}},
+            "node_modules/a": {"version": "1.0.0", "dependencies": {"b": "2"},
+                "optionalDependencies": {"wasm": "1", "@scope/here": "1"}},
+            "node_modules/a/node_modules/b": {"version": "2.0.0", "peerDependencies": {"c": "1"}},
+            "node_modules/b": {"version": "1.0.0"},
+            "node_modules/c": {"version": "1.0.0"},
+            "node_modules/wasm": {"version": "1.0.0", "cpu": ["wasm32"], "optional": true,
+                "dependencies": {"only-wasm": "1"}},
+            "node_modules/only-wasm": {"version": "1.0.0", "optional": true},
+            "node_modules/@scope/here": {"version": "1.0.0", "os": ["!win32"], "cpu": ["x64"]},
+            "node_modules/other": {"version": "1.2.0", "name": "named"},
+        }});
+        let expected = ["@scope/here 1.0.0", "a 1.0.0", "b 2.0.0", "c 1.0.0", "named 1.2.0"];
+        let found = npm_lock(&lock.to_string()).expect("a lock");
+        assert_eq!(found, expected.map(str::to_owned).into_iter().collect());
     }
 }

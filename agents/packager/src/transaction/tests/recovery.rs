@@ -44,7 +44,12 @@ fn all_projects_are_recovered_but_those_that_are_away() {
     let directory = fs::File::open(busy.path()).unwrap();
     rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let transactions = worlds[0].open();
+    let unfinished = |world: &World| {
+        transactions.has_unfinished(&Project::open(&world.project).unwrap()).unwrap()
+    };
+    assert!(unfinished(&worlds[0]) && unfinished(&worlds[2]));
     let recovered = transactions.recover_all().unwrap();
+    assert!(!unfinished(&worlds[0]) && unfinished(&worlds[2]), "each has journals of its own");
     let outcomes: Vec<_> = recovered.iter().map(|one| one.outcome).collect();
     assert_eq!(outcomes, [Outcome::Undone, Outcome::Pending, Outcome::Pending]);
     assert_eq!(recovered[2].error.as_ref().unwrap().code, "locked");
