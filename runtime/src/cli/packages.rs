@@ -326,14 +326,15 @@ pub(crate) fn install(arguments: Install, context: &Context) -> Result<Exit, Fai
             asker.backend.leave();
             Ok(Exit::Done)
         }
-        Err(error) if error.exit_code == Exit::Conflict as u8 => {
-            // Only a plan says which repairs there are.
+        Err(error) if error.code == "conflict" => {
+            // Only a plan says which repairs there are; where there is none now, what was said first stands.
             let setting = request.setting;
             let request = PlanRequest { install: true, setting, ..PlanRequest::default() };
-            let plan: PlanAnswer = asker.ask("pkg.plan", &request)?;
-            match plan.conflict {
-                Some(_) => asker.print(&plan, render::plan).map(|()| Exit::Conflict),
-                None => Err(error.into()),
+            match asker.ask::<PlanAnswer>("pkg.plan", &request) {
+                Ok(plan) if plan.conflict.is_some() => {
+                    asker.print(&plan, render::plan).map(|()| Exit::Conflict)
+                }
+                _ => Err(error.into()),
             }
         }
         Err(error) => Err(error.into()),

@@ -102,6 +102,7 @@ fn fetch(
             url: format!("http://{}{path}/{index}", registry.address),
             hashes: Hashes { sha256: Some(SHA256.to_owned()), sha512: None },
             destination: at(&index.to_string()),
+            slot: None,
             bytes_max: None,
             is_guess: false,
         })
