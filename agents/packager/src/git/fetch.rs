@@ -68,7 +68,8 @@ impl Git<'_> {
         let wanted = repository.wanted();
         let is_digits = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
         match is_digits && (COMMIT_DIGITS_MIN..64).contains(&wanted.len()) {
-            true => Ok(Meant::commit(wanted)),
+            // Only now: branches and tags may be called so in capitals.
+            true => Ok(Meant::commit(&wanted.to_ascii_lowercase())),
             false => Err(unknown(repository, wanted)),
         }
     }
