@@ -35,7 +35,7 @@ impl Task<'_> {
             let about = (repository, meant.commit.as_str());
             let written = self.with_git(|git| git.write_tree(about, kept.path(), (scratch, into)));
             match written {
-                // Its disk may have lost something. What was begun is the request's, and goes with it.
+                // Its disk may have lost something, or changed it. What was begun is the request's, and goes with it.
                 Err(error) if error.code == DAMAGED && !self.setting.offline => {
                     tracing::warn!(%error, "a repository that was kept is fetched again");
                     kept.discard(&mut |path| self.shop.remove_repository(path));
