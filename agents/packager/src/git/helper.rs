@@ -6,6 +6,7 @@
 //! directory with its bound, then the program and its arguments. What git says goes the way that the helper's own words would.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -131,7 +132,8 @@ fn wait(mut child: Child, mut watch: Option<Watch<'_>>) -> std::io::Result<u8> {
             };
         }
         if is_too_much {
-            eprintln!("{TOO_MUCH}");
+            // Whoever reads it may have had enough of what git said.
+            let _ = writeln!(std::io::stderr(), "{TOO_MUCH}");
         }
         if is_too_much || !places[1].revents().is_empty() {
             // This process is one of the group.

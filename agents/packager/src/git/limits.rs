@@ -12,7 +12,7 @@ pub(super) const GIT_LOCAL_TIME_MAX: Duration = Duration::from_secs(2 * 60);
 pub(super) const GIT_FILE_BYTES_MAX: u64 = 3 << 30;
 /// Bytes of everything that one fetch may put on the disk: a pack with its index and the names of its branches and tags.
 pub(super) const GIT_PLACE_BYTES_MAX: u64 = 4 << 30;
-/// Files of the same: a name of a branch or a tag is one, too, and the largest have a tenth of that.
+/// Files of the same: the name of each branch and tag is one.
 pub(super) const GIT_PLACE_FILES_MAX: usize = 1 << 18;
 /// How often both are looked at, at most.
 pub(super) const GIT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
