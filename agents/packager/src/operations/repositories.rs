@@ -71,7 +71,7 @@ impl Task<'_> {
 }
 
 impl Shop {
-    /// Removes repositories that were not used for long, or all that nobody reads; bytes of them.
+    /// Removes repositories that were not used for longest, until the others fit, or all that nobody reads; bytes of them.
     pub(super) fn shrink_repositories(&self, room: Room) -> u64 {
         git::shrink(&self.repositories, room, &mut |path| self.remove_repository(path))
     }
