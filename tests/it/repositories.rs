@@ -1,6 +1,8 @@
 //! Packages of repositories of git that a project names: the commit is locked and built as a directory is, whatever becomes of the branch
 //! or the tag; and what a repository, its server and a strike can do.
 
+mod bounds;
+
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Stdio;

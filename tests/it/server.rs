@@ -1,7 +1,8 @@
-//! A server of repositories on loopback that speaks git's smart protocol by HTTP, as git's own program for that does, behind a login.
+//! A server of repositories on loopback that speaks git's smart protocol by HTTP, as git's own program for that does, behind a login;
+//! and servers that know nothing of git.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::world::World;
 
@@ -56,6 +57,38 @@ print(server.server_port, flush=True)
 server.serve_forever()
 "#;
 
+/// Gives the files of a directory as they are, or sends everybody on; what it is asked for is written down, after its port.
+const FILES: &str = r#"
+import http.server, sys
+
+ROOT, ASKED, TO = sys.argv[1:4]
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *given):
+        super().__init__(*given, directory=ROOT)
+
+    def do_GET(self):
+        with open(ASKED, "a") as asked:
+            print(self.server.server_port, self.path, file=asked)
+        if not TO:
+            return super().do_GET()
+        self.send_response(301)
+        self.send_header("Location", TO + self.path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
+"#;
+
 /// It ends with this value.
 pub(crate) struct GitServer {
     child: Child,
@@ -67,6 +100,26 @@ impl GitServer {
     pub(crate) fn start(world: &World, name: &str, password: &str) -> Self {
         let mut python = world.command("python3");
         python.args(["-c", SERVER]).arg(world.place("srv")).arg(format!("{name}:{password}"));
+        Self::of(&mut python)
+    }
+
+    /// Serves the files below a place of the world as they are; the world's `asked` has which, each after the server's port.
+    pub(crate) fn of_files(world: &World, place: &str) -> Self {
+        Self::plain(world, place, "")
+    }
+
+    /// Sends everybody on to another server.
+    pub(crate) fn that_sends_on(world: &World, to: &str) -> Self {
+        Self::plain(world, "srv", to)
+    }
+
+    fn plain(world: &World, place: &str, to: &str) -> Self {
+        let mut python = world.command("python3");
+        python.args(["-c", FILES]).arg(world.place(place)).arg(world.place("asked")).arg(to);
+        Self::of(&mut python)
+    }
+
+    fn of(python: &mut Command) -> Self {
         let mut child = python.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

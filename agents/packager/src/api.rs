@@ -130,6 +130,7 @@ impl Setting {
         };
         Self::VARIABLES.contains(&name)
             || crate::git::VARIABLES.contains(&name)
+            || crate::git::SETTINGS.iter().any(begins)
             || (Self::VARIABLE_BEGINNINGS.iter().any(begins) && !name.starts_with(Self::NOT_WANTED))
     }
 

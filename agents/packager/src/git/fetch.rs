@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::helper::TOO_MUCH;
 use super::run::{Ended, Git, Order, Reach};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::address::git::{COMMIT_DIGITS_MIN, HEADS, Repository, TAGS, is_commit};
@@ -10,6 +11,10 @@ use crate::manifest::address::git::{COMMIT_DIGITS_MIN, HEADS, Repository, TAGS, 
 const WANTED: &str = "refs/bolide/wanted";
 /// What git says of servers that do not give a commit by its name.
 const NOT_BY_NAME: [&str; 3] = ["not our ref", "unadvertised object", "couldn't find remote ref"];
+/// What it says of those that give nothing but their files: every object is one, as many as such a server likes.
+const BY_FILES: &str = "dumb http";
+/// As deep as it goes. Without a depth git takes such a server's files, too; with one it refuses.
+const WHOLE: &str = "--depth=2147483647";
 /// What it says of those that give nothing without all that came before it.
 const NOT_ALONE: [&str; 2] = ["does not support shallow", "shallow capabilities"];
 
@@ -68,7 +73,8 @@ impl Git<'_> {
         let wanted = repository.wanted();
         let is_digits = wanted.bytes().all(|byte| byte.is_ascii_hexdigit());
         match is_digits && (COMMIT_DIGITS_MIN..64).contains(&wanted.len()) {
-            true => Ok(Meant::commit(wanted)),
+            // Only now: branches and tags may be called so in capitals.
+            true => Ok(Meant::commit(&wanted.to_ascii_lowercase())),
             false => Err(unknown(repository, wanted)),
         }
     }
@@ -85,6 +91,10 @@ impl Git<'_> {
         let path = place.to_string_lossy();
         let init = ["init", "--bare", "--quiet", "--template=", &format, &path];
         self.run_here(&Order::new(Reach::Here, None, &init))?;
+        let says =
+            |ended: &Ended, words: &[&str]| words.iter().any(|words| ended.why.contains(words));
+        let is_not_alone = |ended: &Ended| !says(ended, &[BY_FILES]) && says(ended, &NOT_ALONE);
+        let mut depth: &[&str] = &[WHOLE];
         if meant.is_whole() {
             let name = meant.reference.as_ref().unwrap_or(&meant.commit);
             let one = format!("+{name}:{WANTED}");
@@ -92,15 +102,19 @@ impl Git<'_> {
             if ended.is_well {
                 return self.commit_of(repository, WANTED, place);
             }
-            let says = |words: &[&str]| words.iter().any(|words| ended.why.contains(words));
-            let is_by_name = meant.reference.is_none() && says(&NOT_BY_NAME);
-            if !is_by_name && !says(&NOT_ALONE) {
-                return Err(unreachable(repository, &ended));
+            let is_by_name = meant.reference.is_none() && says(&ended, &NOT_BY_NAME);
+            match is_not_alone(&ended) {
+                true => depth = &[],
+                false if is_by_name => {}
+                false => return Err(unreachable(repository, &ended)),
             }
         }
         // A server that does not give one alone has it behind a branch or a tag, or nowhere.
         let all = ["+refs/heads/*:refs/bolide/heads/*", "+refs/tags/*:refs/bolide/tags/*"];
-        let ended = self.fetch_some(repository, place, &[], &all)?;
+        let mut ended = self.fetch_some(repository, place, depth, &all)?;
+        if !ended.is_well && !depth.is_empty() && is_not_alone(&ended) {
+            ended = self.fetch_some(repository, place, &[], &all)?;
+        }
         if !ended.is_well {
             return Err(unreachable(repository, &ended));
         }
@@ -141,8 +155,14 @@ impl Git<'_> {
 
 fn unreachable(repository: &Repository, ended: &Ended) -> Error {
     let (shown, why) = (repository.shown(), &ended.why);
+    if why.contains(BY_FILES) {
+        let message =
+            format!("`{shown}` is given file by file, without an end that could be known before");
+        return Error::new(Kind::Refused, "git-by-files", message)
+            .hint("name a mirror that speaks git's own protocol, or an archive of its source");
+    }
     // A file that grows beyond its bound ends who writes it.
-    if why.contains("signal 25") || why.contains("File too large") {
+    if ["signal 25", "File too large", TOO_MUCH].iter().any(|words| why.contains(words)) {
         let message = format!("`{shown}` is too large to be fetched: {why}");
         return Error::new(Kind::Refused, "git-too-large", message)
             .hint("name an archive of its source");

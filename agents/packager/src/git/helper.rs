@@ -1,16 +1,21 @@
-//! The process between us and git. It leaves the terminal, where nobody is to be asked anything, starts git in its own group of processes, waits for its end, and ends the whole group when whoever
-//! started it lets go of its standard input, as that process does by dying.
+//! The process between us and git. It leaves the terminal, where nobody is to be asked anything, starts git in its own group of processes,
+//! waits for its end, and ends the whole group when whoever started it lets go of its standard input, as that process does by dying, and
+//! when a directory takes more room than it may.
 //!
-//! It is the same program with a word of its own as first argument; where git reads from and writes to follow, then the largest file, then
-//! the program and its arguments. What git says goes the way that the helper's own words would.
+//! It is the same program with a word of its own as first argument; where git reads from and writes to follow, then the largest file, that
+//! directory with its bound, then the program and its arguments. What git says goes the way that the helper's own words would.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
+use super::limits::{GIT_LOOK_INTERVAL, GIT_LOOK_PAUSE_FACTOR, GIT_PLACE_FILES_MAX};
+use super::size;
 use crate::limits::BUILD_MEMORY_BYTES_MAX;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getpgrp, kill_process_group, pidfd_open, setrlimit,
     setsid,
@@ -22,7 +27,9 @@ pub const COMMAND: &str = "git-helper";
 pub(super) const UNABLE: u8 = 121;
 /// The same where there is no such program.
 pub(super) const MISSING: u8 = 122;
-/// Stands in the place of a file: nothing to read, or what is said is not kept.
+/// What is said last of git that was ended for the room that it took.
+pub(super) const TOO_MUCH: &str = "what was fetched takes more room than it may";
+/// Stands in the place of a file or a directory: nothing to read, what is said is not kept, nothing to look at.
 pub(super) const NO_FILE: &str = "-";
 
 /// Whether this process was started to run git.
@@ -47,11 +54,15 @@ fn supervise() -> std::io::Result<u8> {
     setsid()?;
     let bad = || std::io::Error::other("it was not told what to run");
     let words: Vec<String> = std::env::args().skip(2).collect();
-    let [input, output, file_bytes_max, program, arguments @ ..] = &words[..] else {
+    let [input, output, file_bytes_max, place, place_bytes_max, program, arguments @ ..] =
+        &words[..]
+    else {
         return Err(bad());
     };
-    let bytes = file_bytes_max.parse().map_err(|_| bad())?;
-    limit(Resource::Fsize, bytes)?;
+    let number = |text: &String| text.parse::<u64>().map_err(|_| bad());
+    let place = (place != NO_FILE).then_some(Path::new(place));
+    let place_bytes_max = number(place_bytes_max)?;
+    limit(Resource::Fsize, number(file_bytes_max)?)?;
     limit(Resource::Core, 0)?;
     limit(Resource::Data, BUILD_MEMORY_BYTES_MAX)?;
     let mut command = Command::new(program);
@@ -62,7 +73,7 @@ fn supervise() -> std::io::Result<u8> {
     if output != NO_FILE {
         command.stdout(new_file(Path::new(output))?);
     }
-    wait(command.spawn()?)
+    wait(command.spawn()?, place.map(|place| Watch::of(place, place_bytes_max)))
 }
 
 fn limit(of: Resource, most: u64) -> std::io::Result<()> {
@@ -73,8 +84,34 @@ fn new_file(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Its end, or everybody's where nobody waits for it any more.
-fn wait(mut child: Child) -> std::io::Result<u8> {
+/// A directory that is looked at.
+struct Watch<'w> {
+    place: &'w Path,
+    bytes_max: u64,
+    next: Instant,
+}
+
+impl<'w> Watch<'w> {
+    fn of(place: &'w Path, bytes_max: u64) -> Self {
+        Self { place, bytes_max, next: Instant::now() + GIT_LOOK_INTERVAL }
+    }
+
+    /// Until it is looked at again; nothing where it takes too much room.
+    fn look(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        if now < self.next {
+            return Some(self.next - now);
+        }
+        let size = size::of(self.place, GIT_PLACE_FILES_MAX);
+        let pause = GIT_LOOK_INTERVAL.max(now.elapsed() * GIT_LOOK_PAUSE_FACTOR);
+        self.next = Instant::now() + pause;
+        let fits = size.bytes <= self.bytes_max && size.files <= GIT_PLACE_FILES_MAX;
+        fits.then_some(pause)
+    }
+}
+
+/// Its end, or everybody's where nobody waits for it any more or too much came.
+fn wait(mut child: Child, mut watch: Option<Watch<'_>>) -> std::io::Result<u8> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| std::io::Error::other("a process without a number"))?;
     let handle = pidfd_open(pid, PidfdFlags::empty())?;
@@ -82,11 +119,23 @@ fn wait(mut child: Child) -> std::io::Result<u8> {
     loop {
         // Nothing comes by the input but its end.
         let mut places = [PollFd::new(&handle, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
-        match poll(&mut places, None) {
-            Err(rustix::io::Errno::INTR) => continue,
-            polled => polled?,
+        let pause = watch.as_mut().map(Watch::look);
+        let time = match pause.flatten() {
+            Some(pause) => Some(Timespec::try_from(pause).map_err(std::io::Error::other)?),
+            None => None,
         };
-        if !places[1].revents().is_empty() {
+        let is_too_much = pause == Some(None);
+        if !is_too_much {
+            match poll(&mut places, time.as_ref()) {
+                Err(rustix::io::Errno::INTR) => continue,
+                polled => polled?,
+            };
+        }
+        if is_too_much {
+            // Whoever reads it may have had enough of what git said.
+            let _ = writeln!(std::io::stderr(), "{TOO_MUCH}");
+        }
+        if is_too_much || !places[1].revents().is_empty() {
             // This process is one of the group.
             let _ = kill_process_group(getpgrp(), Signal::KILL);
         }

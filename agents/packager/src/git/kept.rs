@@ -1,7 +1,7 @@
 //! Repositories that were fetched, each for one commit: what is there never changes, so nobody has to wait for anybody.
 //!
-//! One is made elsewhere and moved here whole. Whoever reads one holds its lock with others; whoever removes one needs the lock alone, and
-//! moves it away whole. Under the digest of the address as it is written: addresses that only look alike are two repositories.
+//! One is made elsewhere and moved here whole, with its lock. Whoever reads one holds its lock with others; whoever removes one needs the
+//! lock alone, sees that it still is the one that stands there, and moves it away whole. Under the digest of the address as it is written: addresses that only look alike are two repositories.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -13,6 +13,7 @@ use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::limits::{REPOSITORIES_BYTES_MAX, REPOSITORIES_KEPT_MAX, REPOSITORY_FILES_MAX};
+use super::size;
 use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::manifest::address::git::Repository;
@@ -30,8 +31,7 @@ impl Kept {
         let lock = open(&path)?;
         rustix::fs::flock(&lock, FlockOperation::LockShared).ok()?;
         // Whoever removed it meanwhile had the lock before.
-        let (held, there) = (lock.metadata().ok()?, path.symlink_metadata().ok()?);
-        if (held.dev(), held.ino()) != (there.dev(), there.ino()) {
+        if !is_at(&lock, &path) {
             return None;
         }
         // What was used last goes last. Without that it only goes earlier.
@@ -48,13 +48,22 @@ impl Kept {
     ) -> Result<Self> {
         let to = place(root, repository, commit);
         std::fs::create_dir_all(root).map_err(|error| Error::io("create", root, &error))?;
-        match std::fs::rename(from, &to) {
-            Ok(()) => {}
-            Err(error) if is_there(&error) => {}
-            Err(error) => return Err(Error::io("move a repository to", &to, &error)),
+        let gone = || Error::io("read", from, &ErrorKind::NotFound.into());
+        // Held before anybody else can see it, so that nobody removes it in between.
+        let lock = open(from).ok_or_else(gone)?;
+        rustix::fs::flock(&lock, FlockOperation::LockShared)
+            .map_err(|error| Error::io("lock", from, &error.into()))?;
+        // Each turn that ends without one is one in which another process kept one and another removed it.
+        loop {
+            match std::fs::rename(from, &to) {
+                Ok(()) => return Ok(Self { path: to, lock }),
+                Err(error) if is_there(&error) => {}
+                Err(error) => return Err(Error::io("move a repository to", &to, &error)),
+            }
+            if let Some(kept) = Self::find(root, repository, commit) {
+                return Ok(kept);
+            }
         }
-        let gone = || Error::io("read", &to, &ErrorKind::NotFound.into());
-        Self::find(root, repository, commit).ok_or_else(gone)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -63,7 +72,9 @@ impl Kept {
 
     /// Removes one that is not whole, unless somebody else reads it, too, and finds out the same.
     pub(crate) fn discard(self, remove: &mut dyn FnMut(&Path) -> Result<()>) {
+        // What is held with others is let go before it is held alone.
         if rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && is_at(&self.lock, &self.path)
             && let Err(error) = remove(&self.path)
         {
             tracing::debug!(path = ?self.path, %error, "a repository cannot be removed");
@@ -85,6 +96,13 @@ fn open(path: &Path) -> Option<File> {
     rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
 }
 
+/// Whether what is held is what stands at a path.
+fn is_at(lock: &File, path: &Path) -> bool {
+    let place = |status: std::fs::Metadata| (status.dev(), status.ino());
+    let held = lock.metadata().map(place).ok();
+    held.is_some() && held == path.symlink_metadata().map(place).ok()
+}
+
 /// What may stay.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
@@ -99,7 +117,7 @@ pub(crate) fn shrink(root: &Path, room: Room, remove: &mut dyn FnMut(&Path) -> R
     let mut found: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
     for entry in entries.flatten() {
         let used = entry.metadata().and_then(|it| it.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        found.push((used, entry.path(), bytes(&entry.path())));
+        found.push((used, entry.path(), size::of(&entry.path(), REPOSITORY_FILES_MAX).bytes));
     }
     found.sort();
     let before = found.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
@@ -110,8 +128,10 @@ pub(crate) fn shrink(root: &Path, room: Room, remove: &mut dyn FnMut(&Path) -> R
             break;
         }
         let Some(lock) = open(&path) else { continue };
-        // Somebody reads it.
-        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        // Somebody reads it, or it is another one by now.
+        if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
+            || !is_at(&lock, &path)
+        {
             continue;
         }
         match remove(&path) {
@@ -122,28 +142,43 @@ pub(crate) fn shrink(root: &Path, room: Room, remove: &mut dyn FnMut(&Path) -> R
     before - total
 }
 
-/// Bytes of all files below, as far as they are counted.
-fn bytes(path: &Path) -> u64 {
-    let (mut left, mut files, mut bytes) = (vec![path.to_owned()], 0, 0_u64);
-    while let Some(directory) = left.pop() {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            files += 1;
-            let Ok(status) = entry.metadata() else { continue };
-            bytes = bytes.saturating_add(status.len());
-            if status.is_dir() && files < REPOSITORY_FILES_MAX {
-                left.push(entry.path());
-            }
-        }
-    }
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn repository(remote: &str) -> Repository {
         Repository { remote: remote.to_owned(), revision: None, subdirectory: None }
+    }
+
+    #[test]
+    fn one_that_was_just_kept_is_taken_away_by_nobody() {
+        const TURNS: usize = 2_000;
+        let place = tempfile::tempdir().expect("a directory");
+        let (root, from) = (place.path().join("repositories"), place.path().join("from"));
+        let repository = repository("https://h/x");
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        let ordering = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let away = place.path().join("away");
+                while !is_done.load(ordering) {
+                    shrink(&root, Room::Nothing, &mut |path| {
+                        let moved = std::fs::rename(path, &away);
+                        moved.map_err(|error| Error::io("move away", path, &error))
+                    });
+                    let _ = std::fs::remove_dir_all(&away);
+                }
+            });
+            let kept = (0..TURNS).map(|_| {
+                let _ = std::fs::create_dir(&from);
+                std::fs::write(from.join("pack"), "").expect("a file");
+                let kept = Kept::keep(&root, &repository, "0", &from);
+                kept.map(|kept| kept.path().join("pack").exists())
+            });
+            let kept: Vec<_> = kept.collect();
+            is_done.store(true, ordering);
+            assert!(kept.iter().all(|kept| matches!(kept, Ok(true))), "{:?}", kept.last());
+        });
     }
 
     #[test]

@@ -10,6 +10,16 @@ pub(super) const GIT_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 pub(super) const GIT_LOCAL_TIME_MAX: Duration = Duration::from_secs(2 * 60);
 /// Bytes of one file that git writes: the pack of a repository, or all files of a tree.
 pub(super) const GIT_FILE_BYTES_MAX: u64 = 3 << 30;
+/// Bytes of everything that one fetch may put on the disk: a pack with its index and the names of its branches and tags.
+pub(super) const GIT_PLACE_BYTES_MAX: u64 = 4 << 30;
+/// Files of the same: the name of each branch and tag is one.
+pub(super) const GIT_PLACE_FILES_MAX: usize = 1 << 18;
+/// How often both are looked at, at most.
+pub(super) const GIT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How much longer than a look took nobody looks again.
+pub(super) const GIT_LOOK_PAUSE_FACTOR: u32 = 10;
+/// Settings of git that are taken out of variables.
+pub(super) const GIT_SETTINGS_MAX: usize = 64;
 /// Bytes that git says: names of references, complaints.
 pub(super) const GIT_SAID_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the list of a tree's files: 100,000 with names of usual length take a tenth.
@@ -32,4 +42,5 @@ const _: () = assert!(
     SOURCE_TREE_BYTES_MAX + SOURCE_TREE_FILES_MAX as u64 * GIT_AROUND_BYTES_MAX
         < GIT_FILE_BYTES_MAX
 );
-const _: () = assert!(GIT_FILE_BYTES_MAX < REPOSITORIES_BYTES_MAX);
+const _: () = assert!(GIT_FILE_BYTES_MAX < GIT_PLACE_BYTES_MAX);
+const _: () = assert!(GIT_PLACE_BYTES_MAX <= REPOSITORIES_BYTES_MAX);

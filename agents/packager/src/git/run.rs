@@ -7,7 +7,10 @@ use std::time::Duration;
 use agents_contract::{Cancellation, waiting};
 
 use super::helper::{COMMAND, MISSING, NO_FILE};
-use super::limits::{GIT_FILE_BYTES_MAX, GIT_LOCAL_TIME_MAX, GIT_SAID_BYTES_MAX, GIT_TIME_MAX};
+use super::limits::{
+    GIT_FILE_BYTES_MAX, GIT_LOCAL_TIME_MAX, GIT_PLACE_BYTES_MAX, GIT_SAID_BYTES_MAX,
+    GIT_SETTINGS_MAX, GIT_TIME_MAX,
+};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::address;
 use crate::process;
@@ -42,21 +45,40 @@ pub(crate) const VARIABLES: [&str; 26] = [
     "no_proxy",
 ];
 
+/// What the names of the variables begin with that hold single settings of git, as builds on servers hand over logins: how many there
+/// are, and the name and the value of each by its number.
+pub(crate) const SETTINGS: [&str; 3] = ["GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
+/// Those of them that say how a server is reached. Others are nobody's business here.
+const SETTINGS_KNOWN: [&str; 3] = ["http.", "url.", "credential."];
+
 /// What no run of git does here, whatever anybody configured.
-const OFF: [&str; 16] = [
+const OFF: [&str; 26] = [
     "core.hooksPath=/dev/null",
     "core.attributesFile=/dev/null",
     "core.fsmonitor=false",
     "credential.interactive=false",
-    "fetch.fsckObjects=false",
     "fetch.parallel=1",
     "fetch.recurseSubmodules=false",
+    // As `transfer.unpackLimit`, which counts less.
+    "fetch.unpackLimit=1",
     "fetch.writeCommitGraph=false",
     "filter.lfs.process=",
     "filter.lfs.required=false",
     "filter.lfs.smudge=",
     "gc.auto=0",
     "maintenance.auto=false",
+    // Where something is fetched from, and where a server may send us on to. Without encryption only where the person's own configuration
+    // puts that in the place of what stands in the manifest, and never because a server says so.
+    "protocol.allow=never",
+    "protocol.ext.allow=never",
+    "protocol.fd.allow=never",
+    "protocol.file.allow=always",
+    "protocol.ftp.allow=never",
+    "protocol.ftps.allow=never",
+    "protocol.git.allow=never",
+    "protocol.http.allow=user",
+    "protocol.https.allow=always",
+    "protocol.ssh.allow=always",
     "submodule.recurse=false",
     "transfer.bundleURI=false",
     // Everything into one pack, so that a bound on a file is one on all.
@@ -149,10 +171,12 @@ impl Git<'_> {
             file.map_or_else(|| NO_FILE.to_owned(), |file| file.to_string_lossy().into_owned())
         };
         let (input, output) = order.files.unzip();
+        let grows = order.repository.filter(|_| order.reach == Reach::Server);
         let mut command = Command::new(self.helper);
         command
             .args([COMMAND, &path(input), &path(output)])
             .arg(GIT_FILE_BYTES_MAX.to_string())
+            .args([path(grows), GIT_PLACE_BYTES_MAX.to_string()])
             .arg("git")
             .args(OFF.iter().flat_map(|off| ["-c", off]))
             .args(&order.arguments)
@@ -172,19 +196,40 @@ impl Git<'_> {
             ("GIT_NO_LAZY_FETCH", "1"),
             ("GIT_NO_REPLACE_OBJECTS", "1"),
             ("GIT_OPTIONAL_LOCKS", "0"),
-            // `http` where the person's own configuration puts that in the place of what stands in the manifest.
-            ("GIT_ALLOW_PROTOCOL", "https:ssh:file:http"),
         ];
         command.envs(fixed);
         if order.reach == Reach::Here {
             command.envs(["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"].map(|it| (it, "/dev/null")));
             command.env("GIT_CONFIG_NOSYSTEM", "1");
+        } else {
+            let settings = settings(self.variable);
+            command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+            for (at, (key, value)) in settings.into_iter().enumerate() {
+                command.env(format!("GIT_CONFIG_KEY_{at}"), key);
+                command.env(format!("GIT_CONFIG_VALUE_{at}"), value);
+            }
         }
         if let Some(repository) = order.repository {
             command.env("GIT_DIR", repository);
         }
         command
     }
+}
+
+/// Settings out of variables, with what they are called.
+fn settings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    let [count, key, value] = SETTINGS;
+    let count = variable(count).and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+    let all = (0..GIT_SETTINGS_MAX.min(count)).filter_map(|at| {
+        Some((variable(&format!("{key}{at}"))?, variable(&format!("{value}{at}"))?))
+    });
+    let is_known = |key: &str| {
+        let begins = |with: &&str| {
+            key.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with))
+        };
+        SETTINGS_KNOWN.iter().any(begins)
+    };
+    all.filter(|(key, _)| is_known(key)).collect()
 }
 
 fn took_too_long(order: &Order<'_>, time: Duration) -> Error {
@@ -217,6 +262,27 @@ pub(crate) fn own_program() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_servers_are_taken_out_of_variables() {
+        let read = |count: &str| {
+            settings(&|name| match name {
+                "GIT_CONFIG_COUNT" => Some(count.to_owned()),
+                "GIT_CONFIG_KEY_0" => Some("HTTP.https://h/.extraHeader".to_owned()),
+                "GIT_CONFIG_KEY_1" => Some("core.hooksPath".to_owned()),
+                "GIT_CONFIG_KEY_2" => Some("url.https://h/.insteadOf".to_owned()),
+                "GIT_CONFIG_KEY_3" => Some("credential.helper".to_owned()),
+                "GIT_CONFIG_VALUE_3" => None,
+                name => name.strip_prefix("GIT_CONFIG_VALUE_").map(str::to_owned),
+            })
+        };
+        let all = [("HTTP.https://h/.extraHeader", "0"), ("url.https://h/.insteadOf", "2")];
+        let all = all.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(read("4"), all);
+        assert_eq!(read("999999999999"), all);
+        assert_eq!(read("1"), all[..1]);
+        assert!(read("-1").is_empty() && read("").is_empty());
+    }
 
     #[test]
     fn complaints_are_shown_without_secrets() {

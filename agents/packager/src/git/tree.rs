@@ -50,23 +50,41 @@ impl Git<'_> {
     ) -> Result<()> {
         let list = self.list((repository, commit), place)?;
         let entries = entries(&list).map_err(|(path, why)| refused(repository, path, &why))?;
-        let (input, output) = (scratch.join("objects"), scratch.join("contents"));
+        let files = [scratch.join("objects"), scratch.join("contents")];
+        let written = self.write_entries((repository, &entries), place, &files, into);
+        // However it went: whoever tries it once more needs the names.
+        let removed = files.each_ref().map(|path| match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path, &error))
+            }
+            _ => Ok(()),
+        });
+        written.and(removed.into_iter().collect())
+    }
+
+    /// Writes what the list has, by a file of names that git is told and one of what it says.
+    fn write_entries(
+        &self,
+        (repository, entries): (&Repository, &[Entry<'_>]),
+        place: &Path,
+        [input, output]: &[PathBuf; 2],
+        into: &Path,
+    ) -> Result<()> {
         let names: Vec<&str> = entries.iter().flat_map(|entry| [entry.object, "\n"]).collect();
         let failed = |what, path: &Path| {
             let path = path.to_owned();
             move |error: std::io::Error| Error::io(what, &path, &error)
         };
-        std::fs::write(&input, names.concat()).map_err(failed("write", &input))?;
+        std::fs::write(input, names.concat()).map_err(failed("write", input))?;
         std::fs::create_dir(into).map_err(failed("create", into))?;
         if !entries.is_empty() {
             let order = Order::new(Reach::Here, Some(place), &["cat-file", "--batch", "--buffer"]);
-            self.run_here(&Order { files: Some((&input, &output)), ..order })?;
-            let contents = File::open(&output).map_err(failed("read", &output))?;
+            self.run_here(&Order { files: Some((input, output)), ..order })?;
+            let contents = File::open(output).map_err(failed("read", output))?;
             Writer { repository, into, made: BTreeSet::new(), contents: BufReader::new(contents) }
-                .write(&entries)?;
-            std::fs::remove_file(&output).map_err(failed("remove", &output))?;
+                .write(entries)?;
         }
-        std::fs::remove_file(&input).map_err(failed("remove", &input))
+        Ok(())
     }
 
     /// All files below, with what they are.
@@ -84,10 +102,7 @@ impl Git<'_> {
             return Ok(ended.said);
         }
         let shown = repository.shown();
-        let is_missing = ["Not a valid object name", "not a tree object", "does not exist"]
-            .iter()
-            .any(|words| ended.why.contains(words));
-        Err(match is_missing && repository.subdirectory.is_some() {
+        Err(match self.has_no_directory((commit, directory), place)? {
             true => {
                 let message = format!("`{shown}` has no directory `{directory}` in `{commit}`");
                 Error::new(Kind::Failed, "git-no-directory", message)
@@ -99,6 +114,17 @@ impl Git<'_> {
                     .hint("`bolide cache collect --all` throws away what was kept of it")
             }
         })
+    }
+
+    /// Whether what lies above a directory can be read and does not have it. git says the same of one that is there and damaged.
+    fn has_no_directory(&self, (commit, directory): (&str, &str), place: &Path) -> Result<bool> {
+        if directory.is_empty() {
+            return Ok(false);
+        }
+        let arguments =
+            ["ls-tree", "-d", "-z", "--full-tree", "--end-of-options", commit, "--", directory];
+        let ended = self.run(&Order::new(Reach::Here, Some(place), &arguments))?;
+        Ok(ended.is_well && ended.said.is_empty())
     }
 }
 

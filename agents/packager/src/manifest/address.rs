@@ -367,9 +367,26 @@ pub(crate) fn masked(line: &str) -> String {
             out.push_str("?...");
             rest = &rest[end..];
         }
+        let end = rest.find([' ', '\t', '\'', '"']).unwrap_or(rest.len());
+        if let Some(at) = rest[..end].find('#') {
+            out.push_str(&rest[..=at]);
+            out.push_str(&masked_fragment(&rest[at + 1..end]));
+            rest = &rest[end..];
+        }
     }
     out.push_str(rest);
     out
+}
+
+/// A fragment without the values of what is not known, which somebody may have taken for the place of a secret.
+fn masked_fragment(fragment: &str) -> String {
+    const KNOWN: [&str; 9] =
+        ["commit", "egg", "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "subdirectory"];
+    let part = |part: &str| match part.split_once('=') {
+        Some((key, _)) if !KNOWN.contains(&key) => format!("{key}=..."),
+        _ => part.to_owned(),
+    };
+    fragment.split('&').map(part).collect::<Vec<_>>().join("&")
 }
 
 #[cfg(test)]
@@ -503,6 +520,9 @@ mod tests {
             "a @ https://...@h/x.whl?...#sha256=0 and git+ssh://...@h:22/y?..."
         );
         assert_eq!(masked("a==1 # @://"), "a==1 # @://");
+        let line = "a @ git+https://h/x@v1#egg=a&token=hush, 'https://h/y?hush#t=hush' # b=c";
+        let expected = "a @ git+https://h/x@v1#egg=a&token=... 'https://h/y?...#t=...' # b=c";
+        assert_eq!(masked(line), expected);
         let requirement = parsed("a @ https://h/x.whl?t=hush#sha256=0").expect("one");
         assert_eq!(shown(&requirement), "a @ https://h/x.whl?...#sha256=0");
         assert_eq!(told(&requirement), "a @ https://h/x.whl?...#sha256=0");

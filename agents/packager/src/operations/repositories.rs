@@ -35,7 +35,7 @@ impl Task<'_> {
             let about = (repository, meant.commit.as_str());
             let written = self.with_git(|git| git.write_tree(about, kept.path(), (scratch, into)));
             match written {
-                // Its disk may have lost something. What was begun is the request's, and goes with it.
+                // Its disk may have lost something, or changed it. What was begun is the request's, and goes with it.
                 Err(error) if error.code == DAMAGED && !self.setting.offline => {
                     tracing::warn!(%error, "a repository that was kept is fetched again");
                     kept.discard(&mut |path| self.shop.remove_repository(path));
@@ -71,7 +71,7 @@ impl Task<'_> {
 }
 
 impl Shop {
-    /// Removes repositories that were not used for long, or all that nobody reads; bytes of them.
+    /// Removes repositories that were not used for longest, until the others fit, or all that nobody reads; bytes of them.
     pub(super) fn shrink_repositories(&self, room: Room) -> u64 {
         git::shrink(&self.repositories, room, &mut |path| self.remove_repository(path))
     }

@@ -54,8 +54,10 @@ impl Repository {
     /// The repository alone, for people, plans and locks.
     pub(crate) fn shown(&self) -> String {
         let Some((scheme, rest)) = self.remote.split_once("://") else { return String::new() };
-        match rest.split_once('@') {
-            Some((user, rest)) if user != EVERYBODY => format!("{scheme}://{rest}"),
+        // A path may have an `@` of its own, and what stands before that is no name of anybody.
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        match authority.split_once('@') {
+            Some((user, host)) if user != EVERYBODY => format!("{scheme}://{host}{path}"),
             _ => self.remote.clone(),
         }
     }
@@ -137,7 +139,9 @@ pub(super) fn read(text: &str) -> Result<Read, String> {
     check_path(path)?;
     let (subdirectory, egg) = fragment_of(fragment)?;
     let remote = format!("{scheme}://{authority}{path}");
-    let revision = revision.map(|it| if is_hex(it) { it.to_ascii_lowercase() } else { it.into() });
+    // A shorter one may be the name of a branch or a tag.
+    let lower = |it: &str| Some(it.to_ascii_lowercase()).filter(|lower| is_commit(lower));
+    let revision = revision.map(|it| lower(it).unwrap_or_else(|| it.to_owned()));
     Ok(Read { repository: Repository { remote, revision, subdirectory }, egg })
 }
 
@@ -198,10 +202,6 @@ fn check_path(path: &str) -> Result<(), String> {
 
 const NO_PATH: &str = "names no repository by its path";
 
-fn is_hex(text: &str) -> bool {
-    text.len() >= COMMIT_DIGITS_MIN && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
 /// Fewer digits name no commit: git itself writes seven.
 pub(crate) const COMMIT_DIGITS_MIN: usize = 7;
 
@@ -232,7 +232,9 @@ fn fragment_of(fragment: &str) -> Result<(Option<String>, Option<String>), Strin
             Some(("subdirectory", path)) if subdirectory.is_none() => {
                 subdirectory = Some(directory(path)?);
             }
-            _ => return Err(format!("has `#{part}`, which is not known")),
+            // The key alone: what follows may be a secret.
+            Some((key, _)) => return Err(format!("has `#{key}=`, which is not known")),
+            None => return Err("has a `#` and then what is not known".to_owned()),
         }
     }
     Ok((subdirectory.filter(|path| !path.is_empty()), egg))
@@ -261,7 +263,10 @@ mod tests {
             ("git+https://H.invalid/a/x.git", "git+https://h.invalid/a/x.git"),
             ("git+https://h/x@v1.0", "git+https://h/x@v1.0"),
             ("git+https://h/x@release/1+a_b-c", "git+https://h/x@release/1+a_b-c"),
-            ("git+https://h:8443/x.git@ABCDEF0", "git+https://h:8443/x.git@abcdef0"),
+            ("git+https://h:8443/x.git@20240101B", "git+https://h:8443/x.git@20240101B"),
+            ("git+https://evil/@h/p/x.git@v1", "git+https://evil/@h/p/x.git@v1"),
+            ("git+ssh://git@evil/me@h/x@DEADBEEF", "git+ssh://git@evil/me@h/x@DEADBEEF"),
+            ("git+file:///srv/@x/y@main", "git+file:///srv/@x/y@main"),
             ("git+ssh://git@h/x.git@main#egg=a", "git+ssh://git@h/x.git@main"),
             ("git+ssh://me@[::1]:22/~me/x", "git+ssh://me@[::1]:22/~me/x"),
             ("git+file:///srv/my%20x.git#egg=a[b]", "git+file:///srv/my%20x.git"),
@@ -279,6 +284,10 @@ mod tests {
             let commit = "0123456789abcdef0123456789abcdef01234567";
             let (found, of) = of_source(&again.source(commit)).expect("a source");
             assert_eq!((found.wanted(), of.as_str()), (again.wanted(), commit));
+            // Whom git asks is who is shown, but for a name that only one person has.
+            assert_eq!(found.remote, again.remote.replace("me@[", "["));
+            let whole = format!("git+https://h/x@{}", commit.to_ascii_uppercase());
+            assert_eq!(read(&whole).expect("one").repository.wanted(), commit);
         }
         // What only looks alike are two repositories.
         let remote = |text: &str| read(text).expect(text).repository.remote;
@@ -320,7 +329,9 @@ mod tests {
             ("git+https://h/x#subdirectory=/y", "subdirectory"),
             ("git+https://h/x#subdirectory=a/.GIT/b", "subdirectory"),
             ("git+https://h/x#subdirectory=a%3ab", "subdirectory"),
-            ("git+https://h/x#sha256=00", "not known"),
+            ("git+https://h/x#sha256=00", "`#sha256=`, which is not known"),
+            ("git+https://h/x#token=hush", "`#token=`, which is not known"),
+            ("git+https://h/x#egg=x&hush", "not known"),
             ("git+https://h/x y", "a character"),
             ("git+https://h/${HOME}", "a character"),
             ("git+https://h/x\u{202e}", "a character"),
