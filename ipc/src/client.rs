@@ -377,6 +377,26 @@ impl Client {
         }
     }
 
+    /// Takes in what has come by now, without waiting: events wait for [`Self::next_event`], grants for [`Self::held_grant`].
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn take_in(&mut self) -> Result<(), ClientError> {
+        let now = Instant::now();
+        loop {
+            match self.receive(now) {
+                Ok((message, descriptors)) => self.keep(message, descriptors)?,
+                Err(ClientError::Deadline) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A descriptor that was granted and has come already.
+    pub fn held_grant(&mut self, lane: LaneId, grant: GrantId) -> Option<OwnedFd> {
+        self.grants.remove(&(lane, grant)).map(Foreign::into_inner)
+    }
+
     /// Closes descriptors that were granted for a request that nobody will serve.
     pub fn discard_grants(&mut self, lane: LaneId, grants: &[GrantId]) {
         for grant in grants {

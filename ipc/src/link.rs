@@ -213,7 +213,8 @@ pub enum CallError {
         /// How many.
         got: usize,
     },
-    /// The router did not take what the request was to bring along; the request was taken back.
+    /// What the request was to bring along could not be sent to the router; the request was taken back, and unless an earlier file
+    /// of several had gone, nothing of it was begun.
     #[error("`{peer}` could not be given what the request names: {problem}")]
     Ungranted {
         /// The peer's name.

@@ -41,8 +41,8 @@ pub(crate) const REASON_BYTES_MAX: usize = 256;
 /// Bytes of the segments that one agent made and that are in use, when nobody says otherwise: three thousand lanes of the
 /// default size, or a dozen with the largest region.
 pub(crate) const SHARED_BYTES_PER_AGENT_MAX: u64 = 1024 * 1024 * 1024;
-/// Room for the answers of a hosted agent on their way, for each link: two plans of 1,200 packages, so that neither waits for its
-/// reader halfway. What was never written takes no memory.
+/// Room for the answers of a hosted agent on their way, for each link, and for each topic that it writes: a plan of 1,200 packages, so that it does not
+/// wait for its reader halfway. What was never written takes no memory.
 pub(crate) const ANSWER_REGION_BYTES: usize = 1024 * 1024;
 /// Bytes of the segments of the exchange, which has a lane for each of its links.
 pub(crate) const SHARED_BYTES_OF_EXCHANGE_MAX: u64 = 4 * SHARED_BYTES_PER_AGENT_MAX;

@@ -19,8 +19,13 @@ fn an_index_named_in_a_requirements_file_is_not_silently_ignored() {
     let world = World::new();
     world.file("requirements.txt", "--index-url http://127.0.0.1:9/simple\nstone\n");
     let before = world.tree();
-    world.bolide(&["add", "pypi:wall", "--yes"]).fails(1, &["requirements.txt", "--index-url"]);
+    world.bolide(&["add", "pypi:wall", "--yes"]).fails(7, &["127.0.0.1:9"]);
     assert_eq!(world.tree(), before);
+    // The caller's own word is stronger.
+    let here = format!("pypi={}/simple", world.registry.base());
+    world.bolide(&["add", "pypi:wall", "--yes", "--registry", &here]).succeeds();
+    world.file("requirements.txt", "--unheard-of\nstone\n");
+    world.bolide(&["plan", "--install"]).fails(1, &["requirements.txt", "--unheard-of"]);
 }
 
 #[test]

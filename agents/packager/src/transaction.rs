@@ -202,9 +202,12 @@ impl Transactions {
         self.inner.database.latest(&project.key())
     }
 
-    /// Whether a transaction of a project has a journal: it is under way, a crash left it, or an answer did not wait for its end.
-    /// Where none has, there is nothing to wait for and nothing to make whole.
+    /// Whether somebody is at work in a project, also before there is a journal, or a journal is there: a crash left it, or an
+    /// answer did not wait for its end. Otherwise there is nothing to wait for and nothing to make whole.
     pub(crate) fn has_unfinished(&self, project: &Project) -> Result<bool> {
+        if Lock::is_held(&self.inner.locks, project)? {
+            return Ok(true);
+        }
         let key = project.key();
         let unfinished = journal::unfinished(&self.inner.journals)?;
         Ok(unfinished.iter().any(|which| which.project == key))

@@ -455,27 +455,31 @@ impl Server {
         });
     }
 
-    /// Fetches the directories of calls that wait for them.
+    /// Fetches the directories of calls that wait for them. All that has come is taken in first: one call must not take another's
+    /// packet from the socket after that one was looked for, and nobody wake for it again.
     fn take_grants(&mut self) -> Result<(), ClientError> {
+        if self.ungranted.is_empty() {
+            return Ok(());
+        }
+        self.client.take_in()?;
+        let now = Instant::now();
         for (mut call, until) in std::mem::take(&mut self.ungranted) {
-            let (lane, now) = (call.link.lane, Instant::now());
+            let lane = call.link.lane;
             let Some(grant) = call.request.grants.first().copied() else { continue };
             // A tool works in one directory; what else was granted serves nothing.
             let surplus: Vec<GrantId> = call.request.grants.drain(1..).collect();
             self.client.discard_grants(lane, &surplus);
-            match self.client.take_grant(lane, grant, now) {
-                Ok(directory) => {
-                    call.directory = Some(Foreign::new(directory, Some(&self.closer), lane.0));
-                    self.enqueue(call);
-                }
-                Err(ClientError::NoGrant { .. }) if now < until => {
-                    self.ungranted.push((call, until));
-                }
-                Err(error @ ClientError::NoGrant { .. }) => {
-                    let refusal = tool_error("no-grant", error.to_string(), true);
-                    refuse(&call.link, &call.request, &refusal);
-                }
-                Err(error) => return Err(error),
+            if let Some(directory) = self.client.held_grant(lane, grant) {
+                call.directory = Some(Foreign::new(directory, Some(&self.closer), lane.0));
+                self.enqueue(call);
+            } else if now < until {
+                self.ungranted.push((call, until));
+            } else {
+                let error = ClientError::NoGrant { lane, grant };
+                let refusal = tool_error("no-grant", error.to_string(), true);
+                refuse(&call.link, &call.request, &refusal);
+                // It may still come, and then it serves nothing.
+                self.client.discard_grants(lane, &[grant]);
             }
         }
         Ok(())

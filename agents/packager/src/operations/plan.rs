@@ -133,7 +133,8 @@ impl Task<'_> {
             false => locked.edit(&decided)?,
         };
         let session = self.lock(project.again()?)?;
-        if transactions.latest(project)? != latest {
+        // One that was undone was in the middle of it, too, and leaves no other latest one.
+        if transactions.latest(project)? != latest || !session.recovered().is_empty() {
             return Ok(None);
         }
         let mut answer = answer(project, resolve_ms);

@@ -382,6 +382,29 @@ pub(super) struct Lock {
 }
 
 impl Lock {
+    fn path(locks: &Directory, project: &Project) -> PathBuf {
+        let identity = project.identity;
+        locks.path().join(format!("{:x}-{:x}.lock", identity.device, identity.inode))
+    }
+
+    /// Whether somebody has it who came through this state directory.
+    pub(super) fn is_held(locks: &Directory, project: &Project) -> Result<bool> {
+        let path = Self::path(locks, project);
+        let failed = |error: io::Error| Error::io("lock", &path, &error);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Nobody ever had it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed(error)),
+        };
+        // Shared, so that those who only ask are in nobody's way but for a moment.
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(true),
+            Err(errno) => Err(failed(errno.into())),
+        }
+    }
+
     /// Waits until the project is free, at most `wait` and not longer than it is wanted.
     pub(super) fn acquire(
         locks: &Directory,
@@ -389,8 +412,7 @@ impl Lock {
         wait: Duration,
         cancellation: &Cancellation,
     ) -> Result<Self> {
-        let name = format!("{:x}-{:x}.lock", project.identity.device, project.identity.inode);
-        let path = locks.path().join(name);
+        let path = Self::path(locks, project);
         let failed = |error: io::Error| Error::io("lock", &path, &error);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

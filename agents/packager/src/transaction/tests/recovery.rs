@@ -50,6 +50,11 @@ fn all_projects_are_recovered_but_those_that_are_away() {
     assert!(unfinished(&worlds[0]) && unfinished(&worlds[2]));
     let recovered = transactions.recover_all().unwrap();
     assert!(!unfinished(&worlds[0]) && unfinished(&worlds[2]), "each has journals of its own");
+    // Who fetches has the lock, and no journal yet.
+    let at_work = worlds[0].session();
+    assert!(unfinished(&worlds[0]), "others wait for it");
+    drop(at_work);
+    assert!(!unfinished(&worlds[0]));
     let outcomes: Vec<_> = recovered.iter().map(|one| one.outcome).collect();
     assert_eq!(outcomes, [Outcome::Undone, Outcome::Pending, Outcome::Pending]);
     assert_eq!(recovered[2].error.as_ref().unwrap().code, "locked");
