@@ -77,7 +77,7 @@ impl Store {
     }
 
     /// Whether files are born with their seal, in `lent`. Asked once; the first answer tries how files leave.
-    pub(super) fn are_births_sealed(&self) -> bool {
+    pub(crate) fn are_births_sealed(&self) -> bool {
         *self.births.are_sealed.get_or_init(|| {
             let links = || {
                 let how = self.mode_in(self.temporary.as_fd(), &self.root.join("tmp"));
