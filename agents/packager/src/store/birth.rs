@@ -30,6 +30,8 @@ pub(super) struct Births {
     /// Files cannot be made without a name here.
     always_named: AtomicBool,
     are_sealed: OnceLock<bool>,
+    /// Whether there was anything in `files` when it was asked for first.
+    has_files: OnceLock<bool>,
 }
 
 impl Store {
@@ -113,6 +115,17 @@ impl Store {
             self.discard(object, false);
         }
         is_right
+    }
+
+    /// Whether `files` has this name. A store in which everything was born sealed has nothing there, and need not be looked at for each.
+    /// Who stores there meanwhile has set it up in another way, and has the content once more.
+    pub(super) fn is_in_files(&self, name: &str) -> bool {
+        let has_any = || {
+            std::fs::read_dir(self.root.join("files"))
+                .map_or(true, |mut entries| entries.next().is_some())
+        };
+        *self.births.has_files.get_or_init(has_any)
+            && rustix::fs::statat(&self.files, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     fn birth_permissions(&self, executable: bool) -> u32 {
