@@ -212,7 +212,7 @@ impl Task<'_> {
         let committed = match committed {
             Ok(committed) => committed,
             Err(error) => {
-                if error.code == "io" {
+                if error.is_of_disk() {
                     stock.beside.forget();
                 }
                 return Err(system::failed(error, &notes, part.is_some()));

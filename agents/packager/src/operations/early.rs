@@ -19,11 +19,15 @@ use crate::metadata::Hashes;
 use crate::resolution::Package;
 use crate::store::{Form, Store};
 
+/// What is done in the place of it.
+#[cfg(test)]
+pub(crate) type Hook = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
 /// Who has the disk write; tests stand in for it.
 #[derive(Clone, Default)]
 pub(crate) struct Hand {
     #[cfg(test)]
-    pub(crate) hook: Arc<Mutex<Option<Arc<dyn Fn() -> io::Result<()> + Send + Sync>>>>,
+    pub(crate) hook: Arc<Mutex<Option<Hook>>>,
 }
 
 impl Hand {
@@ -268,6 +272,16 @@ mod tests {
         case.began.recv_timeout(WATCHDOG).expect("begun");
         case.answers.send(Ok(())).expect("heard");
         assert_eq!(early.written().expect_err("it is not on the disk").code, "io");
+    }
+
+    #[test]
+    fn what_the_commit_could_not_write_leaves_the_store() {
+        let case = Case::new();
+        let early = case.early();
+        let package = case.added(&early);
+        let path = case.stored(&package);
+        early.forget();
+        assert!(!case.has(&package, &path));
     }
 
     #[test]

@@ -108,7 +108,11 @@ impl Task<'_> {
                 .fetch_for(&needed, &beside)
                 .and_then(|(_, bytes)| self.restore_crates(crates, &mut repaired).map(|()| bytes))
                 .and_then(|bytes| {
-                    self.treat(session, project, &patients, &mut repaired).map(|()| bytes)
+                    let treated = self.treat(session, project, &patients, &mut repaired);
+                    if treated.as_ref().is_err_and(Error::is_of_disk) {
+                        beside.forget();
+                    }
+                    treated.map(|()| bytes)
                 });
             match treated {
                 // Nothing was changed yet.
@@ -116,11 +120,6 @@ impl Task<'_> {
                     repairs += 1;
                     self.shop.measures.found_damage();
                     self.examine(&needed)?;
-                }
-                Err(error) if error.code == "io" => {
-                    // It may be the disk that did not take it.
-                    beside.forget();
-                    return Err(error);
                 }
                 done => break done?,
             }

@@ -62,7 +62,7 @@ impl Session {
     /// Waits for everything on the file system of the project, and is told what could not be written since the project was opened, which
     /// is before anything of this was fetched. An error of the device is told once to each descriptor that was open when it came, and
     /// to later ones only until somebody was told: one that was opened for what is staged would not hear of what somebody else's wait
-    /// (another transaction's, or [`Early`](crate::operations)'s) has brought up.
+    /// (another transaction's, or one for packages that come) has brought up.
     fn sync_all(&self, staging: &Directory) -> Result<()> {
         let disk = &self.inner.disk;
         let failed = |error: io::Error| Error::io("write", staging.path(), &error);
