@@ -115,5 +115,12 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether it may be that the disk did not take something: it is broken, full or cannot be written any more.
+    pub(crate) fn is_of_disk(&self) -> bool {
+        matches!(self.code.as_str(), "io" | "disk-full" | "permission-denied")
+    }
+}
+
 /// The result of everything in this crate that can fail towards a caller.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

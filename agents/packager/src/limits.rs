@@ -155,8 +155,8 @@ pub const PYVENV_BYTES_MAX: u64 = 1 << 16;
 /// Compatibility tags of one interpreter; a current CPython on a current glibc has about 1,000.
 pub const TAGS_MAX: usize = 20_000;
 
-/// Archives that are unpacked side by side, or wait for a worker, while more arrive: so many large ones may be at work before others wait
-/// for any of them. A thread each, which only waits.
+/// Threads that have unpacked what arrives, each what is there when it looks: so many times a large archive may be at work before others
+/// wait for it. They only wait.
 pub const UNPACK_ARCHIVES_MAX: usize = 8;
 /// Bytes of archives that were unpacked since the disk was last told to write, after which it is told so while the rest comes: some 10 MiB of
 /// files, which take it longer than what is lost by asking.

@@ -11,6 +11,7 @@ mod beside;
 pub(crate) mod cache;
 mod cargo;
 mod debian;
+pub(crate) mod early;
 mod fetch;
 mod history;
 pub(crate) mod hold;
@@ -106,6 +107,8 @@ pub(crate) struct Shop {
     pub(crate) repositories: PathBuf,
     /// Where what is built runs.
     pub(crate) sandbox: Sandbox,
+    /// Who has the disk write what is fetched.
+    pub(crate) early: early::Hand,
     /// Whether this process has looked at downloads that broke off.
     pub(crate) is_tidied: AtomicBool,
 }

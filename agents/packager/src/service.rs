@@ -27,7 +27,8 @@ use crate::limits::{
 };
 use crate::measures::Measures;
 use crate::operations::{
-    Shop, Task, aside::Aside, plan::Detail, plans::Plans, prepare::Preparing, rest, tools::Tools,
+    Shop, Task, aside::Aside, early, plan::Detail, plans::Plans, prepare::Preparing, rest,
+    tools::Tools,
 };
 use crate::store::{Store, Wanted};
 use crate::transaction::{Project, Transactions, make_private};
@@ -174,6 +175,7 @@ impl Packager {
                 builds: places.cache.join("builds"),
                 repositories: places.cache.join("repositories"),
                 sandbox: Sandbox::own(),
+                early: early::Hand::default(),
                 is_tidied: AtomicBool::new(false),
             }),
         })

@@ -225,6 +225,17 @@ impl Store {
         }
     }
 
+    /// Forgets an artefact that was just added and that the disk may not have. Its files lose their names, too: for as long as their pages
+    /// are in memory they look whole, and who stores the same would let them stand.
+    pub fn distrust(&self, hashes: &Hashes, form: Form) {
+        for file in self.entry(hashes, form).iter().flat_map(|entry| &entry.files) {
+            self.discard(&file.object, true);
+            self.discard(&file.object, false);
+        }
+        self.forget(hashes, form);
+        self.forget_archive(hashes);
+    }
+
     /// Checks the files of an artefact: their sizes, and their digests too if `verify`. What is
     /// damaged is forgotten.
     pub fn check(&self, hashes: &Hashes, form: Form, verify: bool) -> Option<Entry> {

@@ -57,7 +57,7 @@ pub(crate) fn package(
     package
 }
 
-pub(super) fn npm_entries(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<TarEntry> {
+pub(crate) fn npm_entries(name: &str, version: &str, files: &[(&str, &str)]) -> Vec<TarEntry> {
     let manifest = format!("{{\"name\":\"{name}\",\"version\":\"{version}\"}}");
     let mut entries = vec![forge::file("package/package.json", manifest.as_bytes())];
     entries.extend(

@@ -16,12 +16,13 @@ mod call;
 mod memory;
 pub(crate) mod partial;
 mod sink;
+mod spot;
 mod stream;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use agents_contract::{Hired, Permit, Wait};
@@ -33,6 +34,7 @@ pub(crate) use self::memory::Budget;
 pub use self::memory::{Held, Slot};
 use self::partial::Place;
 use self::sink::{Sink, finish};
+use self::spot::Spot;
 use self::stream::{Broken, stream};
 use super::Client;
 use super::http::{Failure, Gates, Mirrors, Transport, pause_before_retry};
@@ -166,28 +168,6 @@ impl Job {
     }
 }
 
-/// The place of a file on the disk, once one was needed. One task has it.
-#[derive(Debug, Default)]
-struct Spot(OnceLock<Place>);
-
-impl Spot {
-    /// Opens it where that was not done yet. This blocks.
-    fn open(&self, job: &Job) -> std::io::Result<&Place> {
-        if let Some(place) = self.0.get() {
-            return Ok(place);
-        }
-        let place = Place::open(&job.partials, &job.hashes, &job.part)?;
-        Ok(self.0.get_or_init(|| place))
-    }
-
-    /// Takes everything out of it.
-    fn empty(&self) -> std::io::Result<()> {
-        let Some(place) = self.0.get() else { return Ok(()) };
-        place.note_tag(None);
-        place.file().and_then(|file| file.set_len(0))
-    }
-}
-
 /// Where mirrors of artefacts have what has this digest.
 fn by_digest(mirrors: &[Url], hashes: &Hashes) -> Vec<Url> {
     let (algorithm, digest) = match (&hashes.sha512, &hashes.sha256) {
@@ -270,7 +250,7 @@ fn check(
             is_registry_only: AtomicBool::new(false),
             has_registry,
             partials: session.shared.partials.clone(),
-            slot: slot_of(request, durability, &session.shared.partials),
+            slot: slot_of(request, durability),
             budget: Arc::clone(&session.shared.budget),
             gates: Arc::clone(&session.shared.gates),
             hashes: request.hashes.clone(),
@@ -287,10 +267,9 @@ fn check(
     Ok(jobs)
 }
 
-/// Where a file may be laid down in memory. What broke off on the disk is gone on with there.
-fn slot_of(request: &DownloadRequest, durability: Durability, partials: &Path) -> Option<Slot> {
-    let slot = request.slot.as_ref().filter(|_| durability == Durability::Buffered)?;
-    (!Place::is_begun(partials, &request.hashes)).then(|| slot.clone())
+/// Where a file may be laid down in memory.
+fn slot_of(request: &DownloadRequest, durability: Durability) -> Option<Slot> {
+    request.slot.clone().filter(|_| durability == Durability::Buffered)
 }
 
 /// Fetches one file. The permit is given back when this ends.
@@ -325,8 +304,9 @@ async fn fetch(
             continue;
         }
         let keep = error.kind == Kind::Network || error.code == "cancelled";
-        let Some(place) = spot.0.get() else { return result };
-        place.give_up(keep && error.code != "registry-nonsense");
+        if !spot.give_up(keep && error.code != "registry-nonsense") {
+            return result;
+        }
         if keep {
             // What is left behind must not become too much, whatever servers do.
             let _ = partial::collect(&job.partials, job.gates.time.now());
@@ -372,6 +352,16 @@ async fn transfer(job: &Arc<Job>, spot: &Arc<Spot>) -> Result<Sink> {
         };
         let (failure, wanted) = match broken {
             Broken::Connection(failure, wanted) => (*failure, wanted),
+            Broken::Begun => {
+                // That is no try: nothing was lost, and it happens once.
+                attempt -= 1;
+                let there = open(job, spot).await?;
+                if there.is_complete(&job.hashes) {
+                    return Ok(there);
+                }
+                sink = Some(there);
+                continue;
+            }
             Broken::Final(error) => {
                 // One that sends nonsense must not keep the file from whoever has it.
                 let next = addresses.next().filter(|_| error.code == "registry-nonsense");
@@ -418,9 +408,11 @@ async fn open_anew(job: &Arc<Job>, spot: &Arc<Spot>) -> Result<Sink> {
     open(job, spot).await
 }
 
-/// What is there already, hashed as a piece of work: it may be large. Nothing is where it goes into memory.
+/// What is there already, hashed as a piece of work: it may be large. Nothing is where it goes into memory; what broke off on the disk, also
+/// another process's since the call began, is gone on with there.
 async fn open(job: &Arc<Job>, spot: &Arc<Spot>) -> Result<Sink> {
-    if job.slot.is_some() && spot.0.get().is_none() {
+    let may_be_held = job.slot.is_some() && spot.place().is_none();
+    if may_be_held && !Place::is_begun(&job.partials, &job.hashes) {
         job.progress.store(0, Ordering::Relaxed);
         return Ok(Sink::nowhere(job));
     }

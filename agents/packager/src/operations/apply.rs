@@ -84,10 +84,12 @@ impl Task<'_> {
         let needed = self.needed(&plan);
         let _lease = self.lease(&needed)?;
         let work = (&*plan, part.as_ref());
+        // Over all tries: what was fetched in one is not fetched in the next, nor is what the disk said forgotten.
+        let beside = Beside::of(&plan, &project, self.shop);
+        let known = (&installed, &beside);
         let mut repairs = 0;
         let is_left = loop {
-            let carried =
-                self.carry_out(&mut session, &project, work, &installed, force, &mut answer);
+            let carried = self.carry_out(&mut session, &project, work, known, force, &mut answer);
             match carried {
                 // Nothing was changed yet. What is damaged is fetched and everything staged anew.
                 Err(error) if error.code == DAMAGED && repairs < STORE_REPAIRS_MAX => {
@@ -113,13 +115,12 @@ impl Task<'_> {
         session: &mut Session,
         project: &Project,
         (plan, part): (&Plan, Option<&Part<'_>>),
-        installed: &BTreeMap<Ecosystem, Resolution>,
+        (installed, beside): (&BTreeMap<Ecosystem, Resolution>, &Beside),
         force: bool,
         answer: &mut ApplyAnswer,
     ) -> Result<bool> {
         let began = Instant::now();
-        let beside = Beside::of(plan, project, self.shop);
-        let (shelf, bytes) = self.fetch_for(&self.needed(plan), &beside)?;
+        let (shelf, bytes) = self.fetch_for(&self.needed(plan), beside)?;
         answer.downloaded_bytes += bytes;
         if let Some(part) = part {
             answer.downloaded_bytes += self.prepare_part(part)?;
@@ -135,7 +136,7 @@ impl Task<'_> {
             answer.warnings.extend(cargo::populate(self, crates, options)?);
             return Ok(false);
         }
-        let stock = Stock { shelf: &shelf, beside: &beside, installed };
+        let stock = Stock { shelf: &shelf, beside, installed };
         let changed = self.change(session, project, (plan, part), stock, force, answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
@@ -210,7 +211,12 @@ impl Task<'_> {
         let notes = session.take_notes();
         let committed = match committed {
             Ok(committed) => committed,
-            Err(error) => return Err(system::failed(error, &notes, part.is_some())),
+            Err(error) => {
+                if error.is_of_disk() {
+                    stock.beside.forget();
+                }
+                return Err(system::failed(error, &notes, part.is_some()));
+            }
         };
         answer.warnings.extend(notes);
         npm::settled(session.project(), resolution(plan, Ecosystem::Npm));

@@ -82,7 +82,7 @@ impl Task<'_> {
             has_local && package.ecosystem == Ecosystem::Cargo && is_of_registry
         };
         let is_missing = |package: &&Package| {
-            !is_here(package) && shelf.get(package).is_none() && !self.has_archive(package)
+            !is_here(package) && shelf.get(package).is_none() && !self.has_archive(package, beside)
         };
         let missing: Vec<&Package> = needed.iter().copied().filter(is_missing).collect();
         self.shop.measures.looked_for(needed.len() - missing.len(), missing.len());
@@ -108,7 +108,7 @@ impl Task<'_> {
         let mut far = Vec::new();
         for (package, place) in missing.into_iter().zip(places) {
             match place {
-                Some(path) => self.copy(package, &path, &incoming.path().join("copy"))?,
+                Some(path) => self.copy(package, (&path, &incoming.path().join("copy")), beside)?,
                 None => far.push(package),
             }
         }
@@ -239,9 +239,9 @@ impl Task<'_> {
     }
 
     /// Brings a file of this machine into the store, if it is still the one that was planned.
-    fn copy(&self, package: &Package, from: &Path, to: &Path) -> Result<()> {
+    fn copy(&self, package: &Package, (from, to): (&Path, &Path), beside: &Beside) -> Result<()> {
         self.copy_planned(package, from, to)?;
-        self.unpack(package, to, &Beside::nowhere()).map(drop)
+        self.unpack(package, to, beside).map(drop)
     }
 
     /// Copies a file of this machine, if it is still the one that was planned.
@@ -374,6 +374,7 @@ impl Task<'_> {
         proof: Proof,
         beside: &Beside,
     ) -> Result<()> {
+        beside.adds(package);
         let commands = npm::commands(package);
         let direct = beside.fresh(self.shop, package);
         let direct = direct.map(|fresh| Direct { fresh, commands: &commands });
@@ -381,9 +382,10 @@ impl Task<'_> {
     }
 
     /// Whether an artefact was kept as it was downloaded, and is in the store again now. One that is damaged is forgotten.
-    fn has_archive(&self, package: &Package) -> bool {
+    fn has_archive(&self, package: &Package, beside: &Beside) -> bool {
         let hashes = &package.artifact.hashes;
         let Some(file) = self.shop.store.archive(hashes) else { return false };
+        beside.adds(package);
         match self.shop.store.add_package(package, Source::File(&file)) {
             Ok(_) => true,
             Err(error) => {

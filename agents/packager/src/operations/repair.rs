@@ -9,6 +9,7 @@ use std::path::Path;
 
 use agents_contract::Work;
 
+use super::beside::Beside;
 use super::fetch::once_each;
 use super::verify::Inspected;
 use super::{Task, cargo, npm, pypi};
@@ -100,13 +101,18 @@ impl Task<'_> {
         let built = built.chain(crates.into_iter().flat_map(|crates| &crates.packages));
         let needed = once_each(built.chain(damaged.iter().copied()));
         let _lease = self.lease(&needed)?;
+        let beside = Beside::within(project, self.shop);
         let mut repairs = 0;
         let bytes = loop {
             let treated = self
-                .fetch(&needed)
+                .fetch_for(&needed, &beside)
                 .and_then(|(_, bytes)| self.restore_crates(crates, &mut repaired).map(|()| bytes))
                 .and_then(|bytes| {
-                    self.treat(session, project, &patients, &mut repaired).map(|()| bytes)
+                    let treated = self.treat(session, project, &patients, &mut repaired);
+                    if treated.as_ref().is_err_and(Error::is_of_disk) {
+                        beside.forget();
+                    }
+                    treated.map(|()| bytes)
                 });
             match treated {
                 // Nothing was changed yet.

@@ -19,6 +19,7 @@ use crate::service::{Packager, Places, Policy};
 use crate::store::Object;
 
 mod between;
+mod cold;
 mod store;
 mod verify;
 
@@ -38,8 +39,29 @@ impl Conversation for Nobody {
     fn publish(&self, _: &str, _: &[u8]) {}
 }
 
+/// A scratch directory, of this process or of another one.
+struct Scratch {
+    path: PathBuf,
+    _own: Option<tempfile::TempDir>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let own = tempfile::tempdir().expect("a directory");
+        Self { path: own.path().to_owned(), _own: Some(own) }
+    }
+
+    fn of(path: &std::path::Path) -> Self {
+        Self { path: path.to_owned(), _own: None }
+    }
+
+    fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+}
+
 struct World {
-    directory: tempfile::TempDir,
+    directory: Scratch,
     packager: Packager,
     index: Server,
 }
@@ -66,9 +88,12 @@ impl World {
     }
 
     fn hosted(policy: Policy, host: Arc<dyn agents_contract::Host>) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::at(Scratch::new(), policy, host)
+    }
+
+    fn at(directory: Scratch, policy: Policy, host: Arc<dyn agents_contract::Host>) -> Self {
         for name in ["home", "project"] {
-            std::fs::create_dir(directory.path().join(name)).expect("a directory");
+            std::fs::create_dir_all(directory.path().join(name)).expect("a directory");
         }
         let place = |name: &str| directory.path().join(name);
         let places = Places { state: place("state"), cache: place("cache") };
@@ -155,6 +180,9 @@ impl World {
 }
 
 fn page(path: &str) -> Option<Reply> {
+    if let Some(path) = path.strip_prefix("/npm/") {
+        return cold::reply(path);
+    }
     if let Some(file) = path.strip_prefix("/files/") {
         let (name, version) = file.strip_suffix("-py3-none-any.whl")?.split_once('-')?;
         return Some(Reply::ok(wheel(name, version)));

@@ -30,6 +30,8 @@ pub(super) struct Births {
     /// Files cannot be made without a name here.
     always_named: AtomicBool,
     are_sealed: OnceLock<bool>,
+    /// Whether there was anything in `files` when it was asked for first.
+    has_files: OnceLock<bool>,
 }
 
 impl Store {
@@ -77,7 +79,7 @@ impl Store {
     }
 
     /// Whether files are born with their seal, in `lent`. Asked once; the first answer tries how files leave.
-    pub(super) fn are_births_sealed(&self) -> bool {
+    pub(crate) fn are_births_sealed(&self) -> bool {
         *self.births.are_sealed.get_or_init(|| {
             let links = || {
                 let how = self.mode_in(self.temporary.as_fd(), &self.root.join("tmp"));
@@ -113,6 +115,17 @@ impl Store {
             self.discard(object, false);
         }
         is_right
+    }
+
+    /// Whether `files` has this name. A store in which everything was born sealed has nothing there, and need not be looked at for each.
+    /// Who stores there meanwhile has set it up in another way, and has the content once more.
+    pub(super) fn is_in_files(&self, name: &str) -> bool {
+        let has_any = || {
+            std::fs::read_dir(self.root.join("files"))
+                .map_or(true, |mut entries| entries.next().is_some())
+        };
+        *self.births.has_files.get_or_init(has_any)
+            && rustix::fs::statat(&self.files, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     fn birth_permissions(&self, executable: bool) -> u32 {

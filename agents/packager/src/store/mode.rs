@@ -120,6 +120,17 @@ impl Store {
         }
     }
 
+    /// Whether a file can have a name in the store and one in `directory`. Tried, not concluded from what is known of the file system.
+    pub(super) fn is_linked_into(&self, directory: BorrowedFd<'_>) -> Result<bool> {
+        let (original, name) = (self.temporary(0o600)?, probe_name());
+        let (from, own) = (&self.temporary, original.name());
+        let linked = rustix::fs::linkat(from, own, directory, name.as_str(), AtFlags::empty());
+        if linked.is_ok() {
+            remove_probe(directory, &name)?;
+        }
+        Ok(linked.is_ok())
+    }
+
     /// Tries what is wanted with small files; `None` where none can be made in `directory`.
     fn try_modes(&self, directory: BorrowedFd<'_>) -> Result<Option<Mode>> {
         let mut original = self.temporary(0o600)?;

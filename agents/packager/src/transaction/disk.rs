@@ -35,6 +35,9 @@ pub(super) trait Hook: Send + Sync {
     /// Called before the change `name` is made.
     fn reach(&self, name: &'static str) -> Verdict;
 
+    /// The file system of the directory with this inode is waited for, through it.
+    fn waits_for(&self, _inode: u64) {}
+
     /// What the file systems are said to keep, whatever they do.
     fn order(&self) -> Option<Order> {
         None
@@ -159,6 +162,10 @@ impl Disk {
     ///
     /// One call for a tree of ten thousand files instead of ten thousand calls.
     pub(super) fn sync_file_system(&self, file: impl AsFd) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(hook) = &self.hook {
+            hook.waits_for(rustix::fs::fstat(&file)?.st_ino);
+        }
         self.perform("syncfs", || Ok(rustix::fs::syncfs(file)?))
     }
 }

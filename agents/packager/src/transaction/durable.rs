@@ -47,8 +47,7 @@ impl Session {
         staging: &Directory,
     ) -> Result<()> {
         let inner = &*self.inner;
-        let synced = inner.disk.sync_file_system(staging);
-        synced.map_err(|error| Error::io("write", staging.path(), &error))?;
+        self.sync_all(staging)?;
         if !inner.is_apart(staging)? {
             // An older kernel tells nothing of what it could not write; of the intent it has to.
             return if tells_of_failures() { Ok(()) } else { journal.sync(&inner.disk) };
@@ -58,6 +57,24 @@ impl Session {
         inner.sync(&inner.fingerprints)?;
         inner.database.sync(transaction, true)?;
         journal.sync(&inner.disk)
+    }
+
+    /// Waits for everything on the file system of the project, and is told what could not be written since the project was opened, which
+    /// is before anything of this was fetched. An error of the device is told once to each descriptor that was open when it came, and
+    /// to later ones only until somebody was told: one that was opened for what is staged would not hear of what somebody else's wait
+    /// (another transaction's, or one for packages that come) has brought up.
+    fn sync_all(&self, staging: &Directory) -> Result<()> {
+        let disk = &self.inner.disk;
+        let failed = |error: io::Error| Error::io("write", staging.path(), &error);
+        let device = |directory: &Directory| {
+            rustix::fs::fstat(directory).map(|status| status.st_dev).map_err(io::Error::from)
+        };
+        let root = self.project.root();
+        disk.sync_file_system(root).map_err(failed)?;
+        if device(root).map_err(failed)? != device(staging).map_err(failed)? {
+            disk.sync_file_system(staging).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Waits for copies of a person's edits, before what they are copies of is deleted.

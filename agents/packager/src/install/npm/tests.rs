@@ -391,9 +391,30 @@ fn listed(root: &std::path::Path) -> Vec<(String, Vec<u8>, bool)> {
     found
 }
 
+/// What a walk finds in a directory, in the order in which it is noted, but for the packages inside.
+fn walk(root: &std::path::Path, folder: &str, found: &mut Vec<crate::store::Mark>) {
+    let entries = fs::read_dir(root.join(folder)).expect("a directory").flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().into_string().expect("a name")).collect();
+    names.sort();
+    for name in names.iter().filter(|name| *name != "node_modules") {
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        let at = root.join(&path);
+        let status = rustix::fs::lstat(&at).expect("there");
+        let content = at.is_file().then(|| fs::read(&at).expect("a file"));
+        let digest = content.map(|content| crate::store::Object::of(&content).digest);
+        found.push(crate::store::Mark::of(&path, &status, digest));
+        if at.is_dir() {
+            walk(root, &path, found);
+        }
+    }
+}
+
 #[test]
 fn what_was_unpacked_for_a_tree_is_moved_into_it_and_the_tree_is_the_same() {
-    use crate::store::{Direct, Fresh, Proof, Written};
+    use std::os::unix::fs::MetadataExt as _;
+
+    use crate::store::{Direct, Fresh, Mode, Proof, Wanted, Written};
     let artifacts = [
         (
             "node_modules/a",
@@ -401,7 +422,7 @@ fn what_was_unpacked_for_a_tree_is_moved_into_it_and_the_tree_is_the_same() {
             vec![("cli.js", "x"), ("lib/deep/b.js", "y")],
             vec![("a", "cli.js")],
         ),
-        ("node_modules/a/node_modules/b", "b", vec![("b.js", "x")], vec![]),
+        ("node_modules/a/node_modules/b", "b", vec![("b.js", "x"), ("lib/deep/c.js", "z")], vec![]),
         // Its command is rewritten, so it is made for this tree.
         ("node_modules/c", "c", vec![("c.js", "#!/usr/bin/env node\r\n")], vec![("c", "c.js")]),
         ("node_modules/d", "a", vec![("cli.js", "x"), ("lib/deep/b.js", "y")], vec![]),
@@ -409,22 +430,26 @@ fn what_was_unpacked_for_a_tree_is_moved_into_it_and_the_tree_is_the_same() {
     let mut trees = Vec::new();
     for is_direct in [false, true] {
         let (place, store) = store();
+        let store = store.with_mode(Wanted::Only(Mode::Link));
+        if !store.are_births_sealed() {
+            println!("nothing is unpacked for a tree on this file system");
+            return;
+        }
+        // What is only fetched here never was in the store of the tree.
+        let (_other_place, other) = self::store();
         let incoming = place.path().join("incoming");
         fs::create_dir(&incoming).expect("a directory");
-        let fresh = Fresh::new(&incoming, &store).expect("a directory");
+        let fresh = Fresh::new(&incoming, &store).expect("a directory").expect("it is linked");
         let mut seen = HashSet::new();
         let packages: Vec<Package> = artifacts
             .iter()
             .map(|(at, name, files, bin)| {
-                let package = stored(&store, at, name, "1.0.0", files, bin);
-                let is_first = seen.insert(package.artifact.hashes.to_string());
-                if let Some(fresh) = fresh.as_ref().filter(|_| is_direct && is_first) {
-                    // As if it had not been here.
-                    store.forget(&package.artifact.hashes, crate::store::Form::Npm);
+                let package = stored(&other, at, name, "1.0.0", files, bin);
+                if seen.insert(package.artifact.hashes.to_string()) {
                     let bytes = npm_artifact(name, "1.0.0", files);
                     let source = crate::unpack::Source::Bytes(&bytes);
                     let commands = commands(&package);
-                    let direct = Some(Direct { fresh, commands: &commands });
+                    let direct = is_direct.then_some(Direct { fresh: &fresh, commands: &commands });
                     let added = store.add_package_as(&package, source, Proof::Wanted, direct);
                     added.expect("honest");
                 }
@@ -434,22 +459,45 @@ fn what_was_unpacked_for_a_tree_is_moved_into_it_and_the_tree_is_the_same() {
         let staging = place.path().join("node_modules");
         let written = Written::default();
         let options = Options {
-            fresh: fresh.as_ref().filter(|_| is_direct),
+            fresh: is_direct.then_some(&fresh),
             written: Some(&written),
             ..Options::default()
         };
         let report = stage(&store, &resolution(packages), "node_modules", &staging, options);
-        assert_eq!(report.expect("honest").filled.files, 10);
+        assert_eq!(report.expect("honest").filled.files, 11);
         let listed = listed(&staging);
+        let given: &[&str] = if is_direct { &["a/node_modules/b"] } else { &[] };
         for (path, content, _) in &listed {
             let status = rustix::fs::stat(staging.join(path)).expect("there");
-            let digest = written.digest(&status);
             let object = crate::store::Object::of(content);
-            assert!(digest.is_none_or(|digest| digest == object.digest), "{path}");
+            let is_given = is_direct && path.starts_with("a/node_modules/b/");
+            // What was given is known with its directory, unless another package is put into that.
+            assert_eq!(written.digest(&status), (!is_given).then_some(object.digest), "{path}");
         }
-        if is_direct && fresh.is_some() {
+        if is_direct {
             // Two were given, and that of `c` was removed; `d` is another place of what `a` got.
             assert_eq!(fs::read_dir(&incoming).expect("a directory").count(), 0);
+            for (path, names) in [
+                ("a/package.json", 2),
+                ("a/cli.js", 2),
+                ("a/lib/deep/b.js", 2),
+                ("a/node_modules/b/package.json", 2),
+                ("a/node_modules/b/lib/deep/c.js", 2),
+                // The content of `cli.js`, which is in use.
+                ("a/node_modules/b/b.js", 1),
+                ("d/cli.js", 1),
+            ] {
+                let found = fs::metadata(staging.join(path)).expect("there").nlink();
+                assert_eq!(found, names, "{path}");
+            }
+        }
+        for place in given {
+            let directory = staging.join(place);
+            let status = rustix::fs::stat(&directory).expect("there");
+            let known = written.given(&status).expect("it was given");
+            let mut walked = Vec::new();
+            walk(&directory, "", &mut walked);
+            assert_eq!(known.inner, walked, "{place}");
         }
         trees.push(listed);
     }

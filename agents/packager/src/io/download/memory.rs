@@ -2,7 +2,8 @@
 //! few KiB, and giving each a name, a lock and a place on the disk takes longer than moving its bytes.
 //!
 //! A file has room reserved before its first byte is taken, of all that the process has for this; where there is none it goes to the disk.
-//! The room is given back with the bytes.
+//! The room is given back with the bytes. Whoever has a process unpack them gives that a copy ([`crate::unpack`]), which is not counted here: one
+//! for each archive that is being unpacked.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

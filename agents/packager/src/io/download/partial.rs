@@ -52,7 +52,8 @@ impl Place {
 
     /// Whether something that broke off is there to be gone on with.
     pub(super) fn is_begun(directory: &Path, hashes: &Hashes) -> bool {
-        name_of(hashes).is_some_and(|name| directory.join(name).exists())
+        let there = name_of(hashes).and_then(|name| directory.join(name).symlink_metadata().ok());
+        there.is_some_and(|there| there.is_file() && there.len() >= PARTIAL_BYTES_MIN)
     }
 
     /// Without a reason where it cannot be had: then there is the other one.

@@ -122,16 +122,19 @@ impl Sink {
         }
     }
 
-    /// Goes on on the disk, behind what is there.
-    pub(super) fn move_to_disk(&mut self, job: &Job, spot: &Spot) -> std::io::Result<()> {
+    /// Goes on on the disk, behind what is there. False where somebody else has left more of it there meanwhile, which is to be gone on with.
+    pub(super) fn move_to_disk(&mut self, job: &Job, spot: &Spot) -> std::io::Result<bool> {
         let mut file = spot.open(job)?.file()?;
-        // What somebody else left there meanwhile is not what comes next.
+        if file.metadata()?.len() > self.bytes {
+            return Ok(false);
+        }
+        // What is there is not what comes next.
         spot.empty()?;
         if let Storage::Memory(memory) = &self.storage {
             file.write_all(&memory.bytes)?;
         }
         self.storage = Storage::File(file);
-        Ok(())
+        Ok(true)
     }
 
     /// Takes what has come; gives the emptied buffer back.
@@ -141,9 +144,13 @@ impl Sink {
         match &mut self.storage {
             Storage::File(file) => file.write_all(&chunk)?,
             Storage::Memory(memory) if self.bytes <= memory.room.bytes => {
+                // It takes no more than what was reserved.
+                let room = usize::try_from(memory.room.bytes).unwrap_or(usize::MAX);
                 if memory.bytes.is_empty() {
                     memory.bytes = std::mem::take(&mut chunk);
+                    memory.bytes.shrink_to(room);
                 } else {
+                    memory.bytes.reserve_exact(room.saturating_sub(memory.bytes.len()));
                     memory.bytes.extend_from_slice(&chunk);
                 }
             }
@@ -192,10 +199,30 @@ pub(super) fn finish(job: &Job, spot: &Spot, sink: Sink) -> Result<Downloaded> {
             if job.durability == Durability::Synced {
                 file.sync_all().map_err(|error| failed("sync", error))?;
             }
-            let place = spot.open(job).map_err(|error| failed("write", error))?;
-            place.finish(&job.destination).map_err(|error| failed("rename", error))?;
+            spot.finish(job).map_err(|error| failed("rename", error))?;
         }
         _ => return Err(super::lost()),
     }
     Ok(Downloaded { bytes, hashes: got })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::Budget;
+    use super::*;
+
+    #[test]
+    fn what_comes_in_parts_takes_no_more_memory_than_was_reserved() {
+        let room = Budget::new(100).take(100).expect("room");
+        let memory = Storage::Memory(Memory { bytes: Vec::new(), room });
+        let mut sink = Sink::of(memory, None, &Hashes::default());
+        for (length, capacity) in [(60, 300), (30, 30), (10, 10)] {
+            let mut chunk = Vec::with_capacity(capacity);
+            chunk.resize(length, 7);
+            sink.write(chunk).expect("room");
+            let Storage::Memory(memory) = &sink.storage else { panic!("it is in memory") };
+            assert!(memory.bytes.capacity() <= 100, "{}", memory.bytes.capacity());
+        }
+        assert!(sink.write(vec![7]).is_err(), "more than was announced");
+    }
 }

@@ -20,6 +20,8 @@ pub(super) enum Broken {
     /// Another try may help.
     Connection(Box<Failure>, Option<Duration>),
     Final(Box<Error>),
+    /// More of it is on the disk than in memory by now.
+    Begun,
 }
 
 impl From<Failure> for Broken {
@@ -63,7 +65,7 @@ pub(super) async fn stream(
     if resumed && known.is_some() && etag.is_some() && etag != known {
         // A part of something else, although the whole was to be sent then.
         restart(job, sink).await?;
-        if let Some(place) = spot.0.get() {
+        if let Some(place) = spot.place() {
             place.note_tag(None);
         }
         let cause = "it changed meanwhile".to_owned();
@@ -97,11 +99,13 @@ pub(super) async fn stream(
     }
     let whole = response.content_length().map(|rest| rest.saturating_add(have));
     if sink.as_mut().is_some_and(|sink| !sink.has_room(job, whole)) {
-        let (moving, spot) = (Arc::clone(job), Arc::clone(spot));
-        with_sink(job, sink, move |sink| sink.move_to_disk(&moving, &spot)).await?;
+        let (moving, opening) = (Arc::clone(job), Arc::clone(spot));
+        if !with_sink(job, sink, move |sink| sink.move_to_disk(&moving, &opening)).await? {
+            return Err(Broken::Begun);
+        }
     }
     if announced >= PARTIAL_BYTES_MIN
-        && let Some(place) = spot.0.get()
+        && let Some(place) = spot.place()
     {
         place.note_tag(sink.as_ref().and_then(|sink| sink.etag.as_ref()));
     }

@@ -8,8 +8,9 @@ use agents_contract::{Cancellation, Crew};
 
 use crate::error::{Error, Result};
 
-/// What arrives, unpacked by several threads side by side. Each waits until something is there and then for a worker, who takes the largest
-/// of what is there by then. So a large archive holds up nobody, none is left to the end, and nobody holds a slot while nothing is there.
+/// What arrives, unpacked by several threads side by side. Each waits until something is there and then for as many workers, of whom each
+/// takes the largest of what is there by then. So a large archive holds up nobody, none is left to the end, nobody holds a slot while nothing
+/// is there, and whatever is there has all workers.
 pub(super) struct Arrivals<'a> {
     arrivals: Mutex<Receiver<(u64, usize)>>,
     here: Mutex<Here>,
@@ -25,16 +26,16 @@ pub(super) struct Arrivals<'a> {
 struct Here {
     /// By size.
     archives: BinaryHeap<(u64, usize)>,
-    /// How many threads wait for a worker to take one.
+    /// For how many of them workers were asked for that have not come.
     promised: usize,
 }
 
 impl Here {
-    /// Whether there is one for one thread more.
-    fn promise(&mut self) -> bool {
-        let is_free = self.archives.len() > self.promised;
-        self.promised += usize::from(is_free);
-        is_free
+    /// How many nobody was asked for yet; somebody is, now.
+    fn promise(&mut self) -> usize {
+        let free = self.archives.len().saturating_sub(self.promised);
+        self.promised += free;
+        free
     }
 
     fn take(&mut self) -> Option<usize> {
@@ -58,8 +59,8 @@ impl<'a> Arrivals<'a> {
     pub(super) fn serve(&self) {
         // A piece that panics is a failure, too; where nothing comes any more there is nothing to end.
         let _ending = Ending(&self.going);
-        while self.wait() {
-            self.crew.run(1, &|_| {
+        while let Some(count) = self.wait() {
+            self.crew.run(count, &|_| {
                 let largest = lock(&self.here).take();
                 let Some(index) = largest.filter(|_| !self.has_failed()) else { return };
                 if let Err(error) = (self.unpack)(index) {
@@ -70,21 +71,22 @@ impl<'a> Arrivals<'a> {
         }
     }
 
-    /// Waits until one is there that nobody else is about to take; false where none will be.
-    fn wait(&self) -> bool {
+    /// Waits until some are there that nobody else is about to take, and says how many; nothing where none will be.
+    fn wait(&self) -> Option<usize> {
         let arrivals = lock(&self.arrivals);
         loop {
             if self.has_failed() {
-                return false;
+                return None;
             }
             {
                 let mut here = lock(&self.here);
                 here.archives.extend(arrivals.try_iter());
-                if here.promise() {
-                    return true;
+                let count = here.promise();
+                if count > 0 {
+                    return Some(count);
                 }
             }
-            let Ok(first) = arrivals.recv() else { return false };
+            let first = arrivals.recv().ok()?;
             lock(&self.here).archives.push(first);
         }
     }
@@ -184,6 +186,26 @@ mod tests {
         unpacking.serve();
         assert_eq!(unpacking.end(), Ok(()));
         assert_eq!(*lock(&order), [1, 3, 0, 2]);
+    }
+
+    #[test]
+    fn whatever_is_there_has_all_workers() {
+        let (begun, all) = (Mutex::new(0), std::sync::Condvar::new());
+        let unpack = |_| {
+            let mut begun = lock(&begun);
+            *begun += 1;
+            all.notify_all();
+            let waited = all.wait_timeout_while(begun, WATCHDOG, |begun| *begun < 4);
+            assert!(!waited.expect("no panic").1.timed_out(), "not all of them at once");
+            Ok(())
+        };
+        let (arrived, arrivals) = sync_channel(8);
+        (0..4).for_each(|index| arrived.send((1, index)).expect("a place"));
+        drop(arrived);
+        let unpacking = Arrivals::new(arrivals, &Threads(4), Cancellation::until(None), &unpack);
+        // One thread has them unpacked by four workers.
+        unpacking.serve();
+        assert_eq!(unpacking.end(), Ok(()));
     }
 
     #[test]

@@ -102,7 +102,8 @@ impl Store {
         Ok(StoredFile { path, object, executable: found.executable, windows_shebang })
     }
 
-    /// Seals a complete file and gives it its name in the store. Where the store has the content, that stays, if it is whole.
+    /// Seals a complete file and gives it its name in the store. Where the store has the content, that stays, if it is whole; also one that
+    /// never left it, or it would be there twice.
     fn name_born(
         &self,
         onto: &Onto<'_>,
@@ -116,6 +117,9 @@ impl Store {
             let shown = || onto.writing.shown(path);
             self.seal(file, object).map_err(|error| Error::io("seal", &shown(), &error.into()))?;
             let name = object.name();
+            if self.is_in_files(&name) && self.has_whole(object) {
+                return Ok(());
+            }
             let link = || onto.writing.link(path, (self.lent.as_fd(), &name));
             let linked = match link() {
                 Err(Errno::NOENT) => {

@@ -47,7 +47,8 @@ struct Tree {
 
 impl Fresh {
     /// In `path`, an empty directory on the file system of the store that nobody else uses and that was made for this. `None` where
-    /// files of the store are not born as they leave it, or would be somebody else's.
+    /// files of the store are not born as they leave it, or would be somebody else's, or where none can have a name in both: another
+    /// file system, or another mount of the same.
     pub fn new(path: &Path, store: &Store) -> Result<Option<Self>> {
         if !store.are_births_sealed() {
             return Ok(None);
@@ -56,7 +57,10 @@ impl Fresh {
         let failed = |error: Errno| Error::io("examine", path, &error.into());
         let status = rustix::fs::fstat(&directory).map_err(failed)?;
         let inherited = Inherited::read(directory.as_fd());
-        if inherited.is_none() || !store.is_own(&status) {
+        if inherited.is_none()
+            || !store.is_own(&status)
+            || !store.is_linked_into(directory.as_fd())?
+        {
             return Ok(None);
         }
         let (next, trees) = (AtomicU64::new(0), Mutex::default());

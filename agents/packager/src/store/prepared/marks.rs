@@ -85,7 +85,7 @@ impl Mark {
     }
 
     /// What has this status.
-    pub(super) fn of(path: &str, status: &Stat, digest: Option<[u8; 32]>) -> Self {
+    pub(crate) fn of(path: &str, status: &Stat, digest: Option<[u8; 32]>) -> Self {
         Self {
             path: path.into(),
             digest,

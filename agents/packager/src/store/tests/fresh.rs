@@ -129,6 +129,23 @@ fn a_content_that_the_store_has_stays_where_it_is_unless_it_is_damaged() {
 }
 
 #[test]
+fn a_content_that_never_left_the_store_is_not_stored_a_second_time() {
+    for (stored, is_right) in [(b"same", true), (b"evil", false)] {
+        let case = Case::new();
+        let object = Object::of(b"same");
+        let path = case.store.root().join("files").join(object.name());
+        fs::create_dir(path.parent().expect("a folder")).expect("a directory");
+        fs::write(&path, stored).expect("space");
+        let bytes = npm_package(&[("a", b"same")]);
+        let entry = case.add(&bytes, &[]).expect("honest");
+        assert_eq!((path.exists(), case.lent(&object).exists()), (is_right, !is_right));
+        case.give(&bytes, &pieces(&entry, &[]), "to").expect("the same");
+        assert_eq!(fs::read(case.place.path().join("to/a")).expect("a file"), b"same");
+        assert_eq!(Some(&entry), case.store.check(&hashes(&bytes), Form::Npm, true).as_ref());
+    }
+}
+
+#[test]
 fn a_hostile_archive_is_refused_and_nothing_of_it_is_given() {
     let case = Case::new();
     let manifest = b"{\"name\":\"demo\",\"version\":\"1.0.0\"}";
@@ -174,6 +191,11 @@ fn it_fits_only_where_the_same_would_be_made() {
     fs::set_permissions(&plain, fs::Permissions::from_mode(0o2755)).expect("owner");
     assert!(!fits(&plain), "what is made there gets another group");
     assert!(!fits(Path::new("/dev/shm")), "another file system");
+    // What has another file system can have no name in the store.
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("a directory");
+    let made = Fresh::new(elsewhere.path(), &case.store).expect("a directory");
+    assert!(made.is_none());
+    assert_eq!(fs::read_dir(elsewhere.path()).expect("a directory").count(), 0);
     // Copies leave the store: nothing of it can be given.
     let (place, store) = open();
     let store = store.with_mode(Wanted::Only(Mode::Copy));

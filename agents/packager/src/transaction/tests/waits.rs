@@ -16,11 +16,13 @@ use super::*;
 struct Watch {
     fails_at: Option<usize>,
     done: Mutex<Vec<&'static str>>,
+    /// Directories through which their file system was waited for.
+    through: Mutex<Vec<u64>>,
 }
 
 impl Watch {
     fn new(fails_at: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { fails_at, done: Mutex::default() })
+        Arc::new(Self { fails_at, done: Mutex::default(), through: Mutex::default() })
     }
 
     fn disk(self: &Arc<Self>) -> Disk {
@@ -40,6 +42,10 @@ impl Hook for Watch {
         let fails = name == "exchange" && is_turn;
         done.push(if fails { "failure" } else { name });
         if fails { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
+    }
+
+    fn waits_for(&self, inode: u64) {
+        self.through.lock().unwrap().push(inode);
     }
 }
 
@@ -237,4 +243,18 @@ fn a_transaction_waits_for_its_rows_by_a_descriptor_that_is_older_than_they() {
     assert_eq!(waits, [&"fsync", &"fsync", &"syncfs"], "the old one, the new one, the database");
     world.assert_clean();
     assert_eq!(logs(&world), 0);
+}
+
+#[test]
+fn a_transaction_waits_for_its_files_by_a_descriptor_that_is_older_than_they() {
+    use std::os::unix::fs::MetadataExt;
+    let world = World::quick();
+    let watch = Watch::new(None);
+    let transactions = world.open_on(watch.disk()).unwrap();
+    let mut session = world.lock(&transactions).unwrap();
+    watch.through.lock().unwrap().clear();
+    install(&mut session, "1.0.0", false).unwrap();
+    // Whatever others were told since the project was opened, this one is told, too.
+    let root = world.project.metadata().unwrap().ino();
+    assert_eq!(watch.through.lock().unwrap().first(), Some(&root));
 }

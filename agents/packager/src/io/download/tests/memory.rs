@@ -1,7 +1,12 @@
 //! Small files that go into memory: in the same tries, with the same digests, within what the process has for them.
 
+use std::time::SystemTime;
+
+use agents_contract::{Host, Job as Later, Order, Permit, Place, Undertaking, Wait, Work};
+
 use super::*;
 use crate::io::limits::{DOWNLOAD_IN_MEMORY_BYTES_MAX, DOWNLOADS_IN_MEMORY_BYTES_MAX};
+use crate::io::testing::PlainHost;
 
 impl Case {
     /// A request whose file may go into memory.
@@ -145,4 +150,90 @@ fn what_broke_off_on_the_disk_is_gone_on_with_there() {
     case.download(std::slice::from_ref(&request)).expect_err("gone");
     case.download(std::slice::from_ref(&request)).expect("the rest");
     assert_eq!(std::fs::read(&request.destination).expect("a file"), content());
+}
+
+/// Bytes of it that broke off.
+const BEGUN: usize = 400_000;
+
+impl Case {
+    /// What another process does whose download of the same file breaks off.
+    fn breaking_off(&self, request: &DownloadRequest) -> impl Fn() + Send + Sync + 'static {
+        let directory = self.world.directory.path().join("cache/partial");
+        let digest = request.hashes.sha512.clone().expect("a digest");
+        move || {
+            std::fs::create_dir_all(&directory).expect("a directory");
+            let path = directory.join(format!("sha512-{digest}.part"));
+            if !path.exists() {
+                std::fs::write(path, &content()[..BEGUN]).expect("space");
+            }
+        }
+    }
+}
+
+fn honest(seen: &crate::io::testing::Seen) -> Reply {
+    match seen.header("range") {
+        Some(range) => {
+            assert_eq!(range, format!("bytes={BEGUN}-"));
+            let range = format!("bytes {BEGUN}-{}/{}", content().len() - 1, content().len());
+            Reply::ok(&content()[BEGUN..]).with_status(206).header("content-range", &range)
+        }
+        None => Reply::ok(content()),
+    }
+}
+
+/// A host under which something else happens before a file's turn comes.
+struct Meddler<F>(F);
+
+impl<F: Fn() + Send + Sync> Host for Meddler<F> {
+    fn run(&self, order: &Order, work: Work, count: usize, piece: &(dyn Fn(usize) + Sync)) {
+        PlainHost.run(order, work, count, piece);
+    }
+
+    fn begin(&self, order: &Order, what: Undertaking, waits: &dyn Fn(Wait)) -> Option<Permit> {
+        (self.0)();
+        PlainHost.begin(order, what, waits)
+    }
+
+    fn settle(&self, work: Work) -> Place {
+        PlainHost.settle(work)
+    }
+
+    fn later(&self, job: Later) {
+        PlainHost.later(job);
+    }
+
+    fn now(&self) -> SystemTime {
+        PlainHost.now()
+    }
+}
+
+#[test]
+fn what_breaks_off_elsewhere_before_its_turn_comes_is_gone_on_with() {
+    let server = Server::start(honest);
+    let mut case = Case::new();
+    let request = case.held(&server.url(), "f", &content());
+    case.client = case.world.client_of(Arc::new(Meddler(case.breaking_off(&request))));
+    case.download(std::slice::from_ref(&request)).expect("the rest");
+    assert_eq!(std::fs::read(&request.destination).expect("a file"), content());
+    assert_eq!(server.seen().len(), 1, "only the rest came");
+}
+
+#[test]
+fn what_breaks_off_elsewhere_while_it_is_asked_for_is_gone_on_with() {
+    let case = Case::new();
+    let others = Arc::new(Mutex::new(None::<Box<dyn Fn() + Send + Sync>>));
+    let meddling = Arc::clone(&others);
+    let server = Server::start(move |seen| {
+        if let Some(breaks_off) = &*meddling.lock().expect("no panic") {
+            breaks_off();
+        }
+        honest(seen)
+    });
+    let request = case.held(&server.url(), "f", &content());
+    *others.lock().expect("no panic") = Some(Box::new(case.breaking_off(&request)));
+    case.download(std::slice::from_ref(&request)).expect("the rest");
+    assert_eq!(std::fs::read(&request.destination).expect("a file"), content());
+    let seen = server.seen();
+    assert_eq!(seen.len(), 2, "nothing of it was thrown away");
+    assert!(seen[0].header("range").is_none() && seen[1].header("range").is_some());
 }
