@@ -10,6 +10,7 @@ pub mod api;
 pub mod build;
 pub mod ecosystem;
 pub mod error;
+mod file_state;
 mod foreign;
 pub mod git;
 mod hex;

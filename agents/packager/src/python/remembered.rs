@@ -13,7 +13,6 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -24,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::Interpreter;
 use super::inspect::{SCRIPT, ask, read};
 use crate::error::Result;
+use crate::file_state::FileState;
 use crate::hex::hex;
 use crate::kept::keep;
 use crate::limits::{
@@ -39,32 +39,8 @@ const VERSION_FILE: &str = ".python-version";
 struct Remembered {
     /// The interpreter that answered, and its file then.
     executable: PathBuf,
-    file: Identity,
+    file: FileState,
     answer: String,
-}
-
-/// A file at one state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Identity {
-    /// Of what a path leads to in the end.
-    fn of(path: &Path) -> Option<Self> {
-        let status = path.metadata().ok()?;
-        Some(Self {
-            device: status.dev(),
-            inode: status.ino(),
-            size: status.size(),
-            modified: (status.mtime(), status.mtime_nsec()),
-            changed: (status.ctime(), status.ctime_nsec()),
-        })
-    }
 }
 
 impl Interpreter {
@@ -107,14 +83,14 @@ fn recall(executable: &Path, place: &Path) -> Option<Interpreter> {
     let mut bytes = Vec::new();
     file.take(2 * INTERPRETER_ANSWER_BYTES_MAX).read_to_end(&mut bytes).ok()?;
     let known: Remembered = serde_json::from_slice(&bytes).ok()?;
-    let is_same = Identity::of(&known.executable).as_ref() == Some(&known.file);
+    let is_same = FileState::at(&known.executable).as_ref() == Some(&known.file);
     is_same.then(|| read(executable, known.answer.as_bytes()).ok()).flatten()
 }
 
 fn remember(place: &Path, interpreter: &Interpreter, answer: Vec<u8>) {
     let write = || -> Option<()> {
         let executable = interpreter.executable.clone();
-        let file = Identity::of(&executable)?;
+        let file = FileState::at(&executable)?;
         let known = Remembered { executable, file, answer: String::from_utf8(answer).ok()? };
         keep(place, &known, INTERPRETERS_REMEMBERED_MAX)
     };
@@ -128,7 +104,7 @@ struct Surroundings {
     directory: PathBuf,
     variables: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     kernel: Vec<u8>,
-    libraries: Option<Identity>,
+    libraries: Option<FileState>,
 }
 
 impl Surroundings {
@@ -140,7 +116,7 @@ impl Surroundings {
             directory: std::env::current_dir().ok()?,
             variables: std::env::vars_os().collect(),
             kernel: kernel.concat(),
-            libraries: Identity::of(Path::new("/etc/ld.so.cache")),
+            libraries: FileState::at(Path::new("/etc/ld.so.cache")),
         })
     }
 
@@ -152,9 +128,9 @@ impl Surroundings {
         key.add(format!("{:?}", self.libraries).as_bytes());
         key.add(executable.as_os_str().as_bytes());
         key.add(executable.canonicalize().ok()?.as_os_str().as_bytes());
-        key.add(format!("{:?}", Identity::of(executable)?).as_bytes());
+        key.add(format!("{:?}", FileState::at(executable)?).as_bytes());
         let environment = executable.parent()?.parent()?.join("pyvenv.cfg");
-        key.add(format!("{:?}", Identity::of(&environment)).as_bytes());
+        key.add(format!("{:?}", FileState::at(&environment)).as_bytes());
         let machine = rustix::system::uname();
         key.add(machine.machine().to_bytes());
         self.add_variables(&mut key, |name| {
@@ -182,7 +158,7 @@ impl Surroundings {
     fn add_pyenv(&self, key: &mut Key, root: &Path) -> Option<()> {
         self.add_variables(key, |name| name.starts_with(b"PYENV") || name == b"PATH");
         // What is installed decides what a beginning of a version means.
-        key.add(format!("{:?}", Identity::of(&root.join("versions"))).as_bytes());
+        key.add(format!("{:?}", FileState::at(&root.join("versions"))).as_bytes());
         let named = self.directory.ancestors().map(|above| above.join(VERSION_FILE));
         for path in named.chain([root.join("version")]) {
             key.add(&version(&path)?);

@@ -5,11 +5,11 @@
 //! ([`super::learn`]). Files inside the project are never looked at.
 
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::learn::{find_program, programs};
+use crate::file_state::FileState;
 use crate::io::environment::{Environment, read_small};
 use crate::io::limits::CONFIGURATION_BYTES_MAX;
 
@@ -50,38 +50,15 @@ pub(super) fn npm(environment: &Environment) -> Option<Npm> {
 }
 
 /// What the file with npm's definitions said that was read the last time: it is long, and changes when npm is installed anew.
-struct Last(Mutex<Option<(State, Option<String>)>>);
+struct Last(Mutex<Option<(FileState, Option<String>)>>);
 
 /// Of this process.
 static LAST: Last = Last(Mutex::new(None));
 
-/// A file as it was.
-#[derive(PartialEq, Eq)]
-struct State {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl State {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
 impl Last {
     fn default_in(&self, path: &Path) -> Option<String> {
         // Before it is read: who changes it meanwhile is noticed the next time.
-        let state = State::of(path)?;
+        let state = FileState::at(path)?;
         let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, default)) = last().as_ref().filter(|(known, _)| *known == state) {
             return default.clone();

@@ -4,9 +4,8 @@
 //! change once more without another status, so of such a one nothing is remembered.
 
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -16,6 +15,7 @@ use bytes::Bytes;
 
 use super::{core_metadata, source, verify, wheel};
 use crate::error::{Error, Kind, Result};
+use crate::file_state::FileState;
 use crate::foreign;
 use crate::io::limits::{LOCAL_DIGESTS_MAX, SOURCE_IN_MEMORY_BYTES_MAX};
 use crate::metadata::Hashes;
@@ -26,42 +26,23 @@ use crate::unpack::Unpacker;
 /// How long a status has to be unchanged before it is believed: longer than the clock of any file system ticks.
 const SETTLED_FOR: Duration = Duration::from_secs(3);
 
-/// What tells one state of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Status {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    written: (i64, i64),
-    changed: (i64, i64),
+/// The state of an open file.
+fn state_of(file: &File, path: &Path) -> Result<FileState> {
+    let status = file.metadata().map_err(|error| Error::io("read", path, &error))?;
+    Ok(FileState::of(&status))
 }
 
-impl Status {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            written: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    fn now(file: &File, path: &Path) -> Result<Self> {
-        let metadata = file.metadata().map_err(|error| Error::io("read", path, &error))?;
-        Ok(Self::of(&metadata))
-    }
-
-    fn is_settled(&self) -> bool {
-        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(u64::MAX / 2));
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        changed.checked_add(SETTLED_FOR).is_some_and(|then| then < now)
-    }
+/// Whether its last change lies back far enough.
+fn is_settled(state: &FileState) -> bool {
+    let changed =
+        Duration::from_secs(u64::try_from(state.changed_seconds()).unwrap_or(u64::MAX / 2));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    changed.checked_add(SETTLED_FOR).is_some_and(|then| then < now)
 }
 
 /// The digests of files, as a process remembers them.
 #[derive(Debug, Default)]
-pub(crate) struct Digests(Mutex<HashMap<PathBuf, (Status, Content)>>);
+pub(crate) struct Digests(Mutex<HashMap<PathBuf, (FileState, Content)>>);
 
 impl Digests {
     /// What a file holds; `None` where there is none.
@@ -76,19 +57,19 @@ impl Digests {
         path: &Path,
         file: &mut File,
         cancellation: &Cancellation,
-    ) -> Result<(Status, Content)> {
-        let before = Status::now(file, path)?;
+    ) -> Result<(FileState, Content)> {
+        let before = state_of(file, path)?;
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, content)) = known().get(path).filter(|(seen, _)| *seen == before) {
             return Ok((before, content.clone()));
         }
         let content = foreign::read(file, path, None, &|| Error::if_cancelled(cancellation))?;
-        if Status::now(file, path)? == before && before.is_settled() {
+        if state_of(file, path)? == before && is_settled(&before) {
             let mut known = known();
             if known.len() >= LOCAL_DIGESTS_MAX {
                 known.clear();
             }
-            known.insert(path.to_owned(), (before, content.clone()));
+            known.insert(path.to_owned(), (before.clone(), content.clone()));
         }
         Ok((before, content))
     }
@@ -130,7 +111,7 @@ pub(super) fn metadata(
     let said = wheel::metadata_of_file(&file, &file_name)
         .map_err(|error| Error::io("read", path, &error))?
         .map_err(|why| core_metadata::bad(&file_name, why))?;
-    match Status::now(&file, path)? == before {
+    match state_of(&file, path)? == before {
         true => Ok(said),
         false => Err(gone()),
     }

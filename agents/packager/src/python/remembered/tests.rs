@@ -133,7 +133,7 @@ fn each_thing_that_pyenv_looks_at_is_part_of_the_name() {
     keys.push(case.key(&around(&[("LD_PRELOAD", "/opt/libpython.so")])));
     keys.push(case.key(&around(&[("PATH", "/opt/bin")])));
     keys.push(case.key(&Surroundings { kernel: b"6.2".to_vec(), ..around(&[]) }));
-    let libraries = Identity::of(&case.shim());
+    let libraries = FileState::at(&case.shim());
     keys.push(case.key(&Surroundings { libraries, ..around(&[]) }));
     std::fs::write(case.path("a").join(VERSION_FILE), "3.12\n").expect("space");
     keys.push(case.key(&around(&[])));
