@@ -25,6 +25,7 @@ use crate::leftovers::Leftovers;
 use crate::limits::{
     LEFTOVERS_TIME, PREPARED_BYTES_MAX_DEFAULT, REPLANS_MAX, STORE_BYTES_MAX_DEFAULT,
 };
+use crate::lock;
 use crate::measures::Measures;
 use crate::operations::{
     Shop, Task, aside::Aside, early, plan::Detail, plans::Plans, prepare::Preparing, rest,
@@ -163,6 +164,7 @@ impl Packager {
                 tools: Tools::new(places.cache.join("interpreters")),
                 minimum_age_s: policy.minimum_age_s,
                 plans: Plans::default(),
+                locks: lock::recent::Recent::default(),
                 preparing: Preparing::default(),
                 measures: Measures::default(),
                 shown: watch::Shown::default(),
@@ -348,6 +350,7 @@ impl Agent for Packager {
     }
 
     fn answered(&self) {
+        self.shop.aside.begin(&*self.shop.host);
         self.shop.write_plans_later();
         self.shop.prepare_later();
         rest::clear();

@@ -4,7 +4,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Instant;
 
 use agents_contract::{Agent, Cancellation, Conversation, Request, ToolError};
@@ -77,7 +78,8 @@ impl Call {
         let Self { request, directory, link, cancellation } = self;
         let began = Instant::now();
         let (id, deadline) = (request.id, request.deadline);
-        let conversation = Talk { shared, link: &link, id, cancellation };
+        let unheard = AtomicBool::new(false);
+        let conversation = Talk { shared, link: &link, id, cancellation, unheard };
         let tool = request.tool.clone();
         let asked = Request {
             tool: request.tool,
@@ -139,10 +141,23 @@ struct Talk<'a> {
     link: &'a Answering,
     id: RequestId,
     cancellation: Cancellation,
+    /// Whether the serving thread was told of something and not woken: who publishes mostly answers next, which wakes it; before that it
+    /// would take the processor from whoever is to answer.
+    unheard: AtomicBool,
+}
+
+impl Talk<'_> {
+    fn ring(&self) {
+        // It guards nothing: the notice went through a channel.
+        if self.unheard.swap(false, Ordering::Relaxed) {
+            self.shared.bell.ring();
+        }
+    }
 }
 
 impl Conversation for Talk<'_> {
     fn progress(&self, payload: &[u8]) {
+        self.ring();
         if let Err(error) = self.link.progress(self.id, payload) {
             debug!(%error, "progress was not taken");
         }
@@ -154,7 +169,16 @@ impl Conversation for Talk<'_> {
 
     fn publish(&self, subject: &str, payload: &[u8]) {
         let (subject, payload) = (subject.to_owned(), payload.to_vec());
-        self.shared.tell(Notice::Publish { subject, payload });
+        match self.shared.notices.try_send(Notice::Publish { subject, payload }) {
+            Ok(()) => self.unheard.store(true, Ordering::Relaxed),
+            Err(TrySendError::Full(notice)) => {
+                // Nobody makes room who sleeps.
+                self.shared.bell.ring();
+                self.shared.tell(notice);
+            }
+            // A serving thread that is gone takes the process with it.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
     }
 
     fn stopping(&self) -> &Cancellation {
