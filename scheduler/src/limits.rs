@@ -46,10 +46,6 @@ pub const WANTED_INTERVAL: Duration = Duration::from_secs(if cfg!(test) { 3_600 
 /// A wait that is shorter is told to nobody: at the start of everything it takes a moment until somebody has decided.
 pub const TOLD_AFTER: Duration = Duration::from_millis(50);
 
-/// CPUs of a lane up to which a worker that wakes is sent away from the CPU that wakes it: with more, the kernel finds an idle one by
-/// itself while at least half of them are.
-pub const NARROW_CPUS_MAX: usize = 4;
-
 /// Stack of a worker: a resolution goes deep, and has as much where it runs on a thread of a call.
 pub const WORKER_STACK_BYTES: usize = 4 * 1024 * 1024;
 

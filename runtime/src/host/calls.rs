@@ -130,7 +130,11 @@ impl Shared {
     /// Tells the serving thread; waits while it is behind, which it never is for long.
     pub(super) fn tell(&self, notice: Notice) {
         // A serving thread that is gone takes the process with it.
-        let _ = self.notices.send(notice);
+        if let Err(TrySendError::Full(notice)) = self.notices.try_send(notice) {
+            // What was published without waking it may be all that there is: nobody makes room who sleeps.
+            self.bell.ring();
+            let _ = self.notices.send(notice);
+        }
         self.bell.ring();
     }
 }
@@ -171,11 +175,7 @@ impl Conversation for Talk<'_> {
         let (subject, payload) = (subject.to_owned(), payload.to_vec());
         match self.shared.notices.try_send(Notice::Publish { subject, payload }) {
             Ok(()) => self.unheard.store(true, Ordering::Relaxed),
-            Err(TrySendError::Full(notice)) => {
-                // Nobody makes room who sleeps.
-                self.shared.bell.ring();
-                self.shared.tell(notice);
-            }
+            Err(TrySendError::Full(notice)) => self.shared.tell(notice),
             // A serving thread that is gone takes the process with it.
             Err(TrySendError::Disconnected(_)) => {}
         }

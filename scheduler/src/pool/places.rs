@@ -7,7 +7,6 @@ use hw::cpu::Classes;
 use hw::cpu_set::CpuSet;
 use hw::pin::Thread;
 
-use crate::limits::NARROW_CPUS_MAX;
 use crate::placement::{Lane, Pinning, cpus_of};
 
 /// What placement depends on.
@@ -104,21 +103,6 @@ impl Places {
 
     pub(super) fn leave_guest(&self, lane: Lane, thread: Thread) {
         self.lock().lanes[lane as usize].guests.retain(|one| *one != thread);
-    }
-
-    /// Holds a worker that sleeps to the CPUs of its lane without this one, so that it does not wake there; whether that was to be had.
-    /// Where there are many, the kernel sees to it. [`Self::come_back`] follows.
-    pub(super) fn send_off(&self, lane: Lane, thread: Thread, cpu: usize) -> bool {
-        let inner = self.lock();
-        let wanted = &inner.lanes[lane as usize].wanted;
-        let others = wanted.difference(&CpuSet::from_iter([cpu]));
-        let is_narrow = wanted.len() <= NARROW_CPUS_MAX && !others.is_empty() && others != *wanted;
-        is_narrow && thread.pin(&others).is_some()
-    }
-
-    /// The worker is awake, and goes where its lane may be.
-    pub(super) fn come_back(&self, lane: Lane, thread: Thread) {
-        self.lock().lanes[lane as usize].place(thread);
     }
 
     /// Whether being a worker of this lane restricts a thread to nothing.

@@ -273,22 +273,6 @@ fn the_kernel_and_the_pools_say_the_same_of_every_worker() {
 }
 
 #[test]
-fn a_worker_that_was_woken_elsewhere_may_be_everywhere_again_when_it_runs() {
-    let allowed = affinity::allowed(&Root::machine());
-    let pools = Pools::new(decision(State::Off, [2, 0, 0]), alike());
-    for _ in 0..200 {
-        let together = Barrier::new(allowed.len().min(2));
-        let held = Mutex::new(Vec::new());
-        let look = |_: usize| {
-            held.lock().unwrap().push(Thread::current().cpus().unwrap());
-            together.wait();
-        };
-        pools.run((&order("a"), Work::Unpack), allowed.len().min(2), ALWAYS, &look);
-        assert!(held.into_inner().unwrap().iter().all(|cpus| *cpus == allowed));
-    }
-}
-
-#[test]
 fn somebody_else_moving_a_worker_is_put_right_at_the_next_look() {
     let Some([first, last, allowed]) = two_classes() else { return };
     let pools = Pools::new(decision(State::Off, [1, 1, 0]), machine(&first, &last, &allowed));

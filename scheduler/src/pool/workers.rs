@@ -8,15 +8,14 @@
 //!
 //! Which sleeper is woken: the one that fell asleep last and not on the CPU that wakes it, because the kernel leaves who wakes where it
 //! slept. On a machine with few CPUs it looks for no idle one (Linux 6: none with two), so a sleeper of the waker's own CPU takes that
-//! away from it, and both have one CPU while another one has nothing to do. Where all sleep there, one is sent elsewhere: until it runs it
-//! is held to the other CPUs of its lane ([`Places::send_off`]), and then to all of them again.
+//! away from it, and both have one CPU while another one has nothing to do.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use hw::idle;
-use hw::pin::{self, Thread};
+use hw::pin;
 
 use super::job::{Ticket, URGENCIES};
 use super::{AT_WORK, Shared};
@@ -39,8 +38,6 @@ struct Crew {
     ready: usize,
     /// Those that are asleep and were not woken yet, the last one last.
     asleep: Vec<Sleeper>,
-    /// Those that were woken away from the CPU they slept on.
-    sent_off: Vec<usize>,
     idle: usize,
     stopping: bool,
     /// The system had no thread for a ticket, which nobody may have come to yet.
@@ -52,7 +49,6 @@ struct Crew {
 #[derive(Clone, Copy, Debug)]
 struct Sleeper {
     number: usize,
-    thread: Thread,
     /// Where it fell asleep; a hint.
     cpu: usize,
 }
@@ -95,15 +91,7 @@ impl Workers {
         }
         self.shared[ticket.job.urgency()].push(ticket);
         crew.ready += 1;
-        let cpu = pin::current_cpu();
-        let woken = crew.take_sleeper(cpu);
-        if let Some(sleeper) = woken
-            && sleeper.cpu == cpu
-            // Under the lock, which it needs to wake: so it comes back from there in any case.
-            && shared.places.send_off(lane, sleeper.thread, cpu)
-        {
-            crew.sent_off.push(sleeper.number);
-        }
+        let woken = crew.take_sleeper(pin::current_cpu());
         drop(crew);
         if let Some(sleeper) = woken {
             self.wake[sleeper.number].notify_one();
@@ -140,14 +128,14 @@ impl Workers {
         let own = Worker::new_fifo();
         // Each number is a thread of its own, once.
         let _ = self.own[number].set(own.stealer());
-        while self.wait_for_ready(number, lane, shared) {
+        while self.wait_for_ready(number) {
             shared.work(self.find(&own));
         }
         shared.places.leave(lane);
     }
 
     /// Rule 2; false where the lane stops.
-    fn wait_for_ready(&self, number: usize, lane: Lane, shared: &Shared) -> bool {
+    fn wait_for_ready(&self, number: usize) -> bool {
         let mut crew = self.lock();
         crew.idle += 1;
         // Every ticket has somebody.
@@ -155,13 +143,8 @@ impl Workers {
         while crew.ready == 0 && !crew.stopping {
             // Anew each time: whoever woke it took it off the list.
             crew.asleep.retain(|sleeper| sleeper.number != number);
-            let (thread, cpu) = (Thread::current(), pin::current_cpu());
-            crew.asleep.push(Sleeper { number, thread, cpu });
+            crew.asleep.push(Sleeper { number, cpu: pin::current_cpu() });
             crew = self.wake[number].wait(crew).unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = crew.sent_off.iter().position(|one| *one == number) {
-                crew.sent_off.swap_remove(index);
-                shared.places.come_back(lane, thread);
-            }
         }
         crew.asleep.retain(|sleeper| sleeper.number != number);
         crew.idle -= 1;
@@ -230,13 +213,11 @@ fn short_name(lane: Lane) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Crew, Sleeper, Thread};
+    use super::{Crew, Sleeper};
 
     #[test]
     fn who_sleeps_elsewhere_is_woken_first_and_of_those_the_last() {
-        let thread = Thread::current();
-        let asleep =
-            [(0, 1), (1, 0), (2, 1), (3, 0)].map(|(number, cpu)| Sleeper { number, thread, cpu });
+        let asleep = [(0, 1), (1, 0), (2, 1), (3, 0)].map(|(number, cpu)| Sleeper { number, cpu });
         let mut crew = Crew { asleep: asleep.to_vec(), ..Crew::default() };
         let woken: Vec<_> =
             std::iter::from_fn(|| crew.take_sleeper(0).map(|one| one.number)).collect();
