@@ -129,14 +129,18 @@ impl Shared {
 
     /// Tells the serving thread; waits while it is behind, which it never is for long.
     pub(super) fn tell(&self, notice: Notice) {
-        // A serving thread that is gone takes the process with it.
-        if let Err(TrySendError::Full(notice)) = self.notices.try_send(notice) {
-            // What was published without waking it may be all that there is: nobody makes room who sleeps.
-            self.bell.ring();
-            let _ = self.notices.send(notice);
-        }
-        self.bell.ring();
+        tell(&self.notices, &self.bell, notice);
     }
+}
+
+fn tell(notices: &SyncSender<Notice>, bell: &Bell, notice: Notice) {
+    // A serving thread that is gone takes the process with it.
+    if let Err(TrySendError::Full(notice)) = notices.try_send(notice) {
+        // What was published without waking it may be all that there is: nobody makes room who sleeps.
+        bell.ring();
+        let _ = notices.send(notice);
+    }
+    bell.ring();
 }
 
 /// The conversation of one call.
@@ -214,4 +218,33 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use ipc::doorbell::Doorbell;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    #[test]
+    fn who_tells_a_sleeping_server_of_more_than_there_is_room_for_wakes_it_first() {
+        let doorbell = Doorbell::new().unwrap();
+        let ring = doorbell.ringer().try_clone_to_owned().unwrap();
+        let bell = Bell::from_peer(ring).unwrap();
+        let (notices, told) = sync_channel(1);
+        // Published, and nobody was woken for it.
+        notices.try_send(Notice::Changed).unwrap();
+        std::thread::scope(|scope| {
+            let doorbell = &doorbell;
+            scope.spawn(move || {
+                let mut fds = [PollFd::new(doorbell, PollFlags::IN)];
+                poll(&mut fds, None).unwrap();
+                assert_eq!(told.iter().take(2).count(), 2);
+            });
+            tell(&notices, &bell, Notice::Changed);
+        });
+    }
 }
