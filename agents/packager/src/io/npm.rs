@@ -66,7 +66,7 @@ impl NpmClient {
     /// Finds the endpoint on first use.
     pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
         let resolved = self.resolved.get_or_init(|| {
-            let endpoint = endpoints::npm(&self.session.finder())?;
+            let endpoint = endpoints::npm(&self.session.finder(), &self.session.shared.npm_seen)?;
             for what in &endpoint.not_followed {
                 tracing::warn!("not followed: {what}");
             }

@@ -8,44 +8,61 @@ use super::read::{is_registry, is_repository};
 use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
+use crate::limits::{
+    LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX, WRITTEN_BESIDE_MIN,
+};
 use crate::manifest::package_json::named::{is_source, told};
 use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
 
-/// The purls of one resolution's packages, and of each whether others have it, too, so that it needs a place beside it.
+/// The purls of one resolution's packages in one text, and of each whether others have it, too, so that it needs a place beside it.
 struct Purls {
-    texts: Vec<String>,
+    text: String,
+    ends: Vec<usize>,
     is_shared: Vec<bool>,
 }
 
 impl Purls {
     fn of(packages: &[Package]) -> Self {
-        let texts: Vec<String> = packages.iter().map(Package::purl).collect();
-        let mut is_shared = vec![false; texts.len()];
+        let mut text = String::with_capacity(packages.len() * PURL_BYTES_USUAL);
+        let ends = packages.iter().map(|package| {
+            package.put_purl(&mut text);
+            text.len()
+        });
+        let ends: Vec<usize> = ends.collect();
+        let mut purls = Self { is_shared: vec![false; ends.len()], text, ends };
+        let mut shared = Vec::new();
         if packages.is_sorted_by(|one, next| named(one) <= named(next)) {
             // Those of one purl stand beside each other, as they mostly do.
-            for index in 1..texts.len() {
-                if texts[index - 1] == texts[index] {
-                    is_shared[index - 1] = true;
-                    is_shared[index] = true;
+            let after = 1..packages.len();
+            shared.extend(
+                after.filter(|&it| purls.get(it - 1) == purls.get(it)).map(|it| (it - 1, it)),
+            );
+        } else {
+            let mut firsts: HashMap<&str, usize> = HashMap::with_capacity(packages.len());
+            for index in 0..packages.len() {
+                match firsts.get(purls.get(index)) {
+                    Some(first) => shared.push((*first, index)),
+                    None => drop(firsts.insert(purls.get(index), index)),
                 }
             }
-            return Self { texts, is_shared };
         }
-        let mut firsts: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
-        for (index, purl) in texts.iter().enumerate() {
-            if let Some(first) = firsts.get(purl.as_str()) {
-                is_shared[*first] = true;
-                is_shared[index] = true;
-            } else {
-                firsts.insert(purl, index);
-            }
+        for (one, other) in shared {
+            purls.is_shared[one] = true;
+            purls.is_shared[other] = true;
         }
-        Self { texts, is_shared }
+        purls
+    }
+
+    fn get(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[index]]
     }
 }
+
+/// Bytes of a purl, about.
+const PURL_BYTES_USUAL: usize = 32;
 
 /// What a purl is made of.
 fn named(package: &Package) -> (&str, &str) {
@@ -77,14 +94,42 @@ pub(super) fn render(parts: &BTreeMap<Ecosystem, PartView<'_>>) -> Result<Option
     for (ecosystem, part) in parts {
         let packages = &part.resolution.packages;
         let purls = Purls::of(packages);
-        for index in order(packages) {
-            entry(&mut text, *ecosystem, index, part.resolution, &purls);
-        }
+        entries(&mut text, &order(packages), (*ecosystem, part.resolution), &purls);
     }
     match text.len() > LOCK_BYTES_MAX {
         true => Err(unwritable(&format!("it would have {} bytes", text.len()))),
         false => Ok(Some(text)),
     }
+}
+
+/// Appends the entries of packages in their order. Where there are many, the second half of them is written on a thread beside this one.
+fn entries(
+    text: &mut String,
+    order: &[usize],
+    (ecosystem, resolution): (Ecosystem, &Resolution),
+    purls: &Purls,
+) {
+    let write = |text: &mut String, order: &[usize]| {
+        order.iter().for_each(|index| entry(text, ecosystem, *index, resolution, purls));
+    };
+    if order.len() < WRITTEN_BESIDE_MIN {
+        return write(text, order);
+    }
+    let (first, second) = order.split_at(order.len() / 2);
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("lock".to_owned());
+        let beside = thread.spawn_scoped(scope, || {
+            let mut text = String::with_capacity(ENTRY_BYTES_USUAL * second.len());
+            write(&mut text, second);
+            text
+        });
+        write(text, first);
+        match beside.map(|beside| beside.join()) {
+            Ok(Ok(rest)) => text.push_str(&rest),
+            // There is no thread to be had, or it failed, which this one then does, too.
+            Ok(Err(_)) | Err(_) => write(text, second),
+        }
+    });
 }
 
 fn unwritable(problem: &str) -> Error {
@@ -147,7 +192,7 @@ fn entry(
 ) {
     let package = &resolution.packages[index];
     text.push_str("\n[[package]]\n");
-    line(text, "purl", &purls.texts[index]);
+    line(text, "purl", purls.get(index));
     if package.direct {
         text.push_str("direct = true\n");
     }
@@ -199,7 +244,7 @@ fn entry(
 
 /// As little as says which package is meant.
 fn reference<'p>(index: usize, resolution: &Resolution, purls: &'p Purls) -> Cow<'p, str> {
-    let purl = &purls.texts[index];
+    let purl = purls.get(index);
     // One crate of the default registry has nothing beside it, and needs none: the others have.
     let beside = purls.is_shared[index].then(|| beside(&resolution.packages[index])).flatten();
     match beside {

@@ -2,6 +2,7 @@
 
 mod archives;
 mod own;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use self::telling::Telling;
 use super::age::told;
 use super::{
     Aim, Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text,
@@ -20,6 +22,7 @@ use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
 use crate::manifest::package_json::{self, RootManifest, named as spelled};
 use crate::metadata::aged::Aged;
+use crate::metadata::npm::Metadata;
 use crate::options::{Choice, Mode};
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
@@ -202,7 +205,9 @@ fn resolve(
             }
         },
     };
-    let registry = task.registries.npm();
+    let tell = || task.say_resolving(Ecosystem::Npm);
+    let telling = Telling::new(task.registries.npm(), &tell);
+    let registry: &dyn Metadata = &telling;
     let mut resolution = match task.limit(Ecosystem::Npm, asked) {
         None => npm::resolve(&request, registry)?,
         Some(limit) => {

@@ -8,7 +8,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::learn::{find_program, programs};
+use super::learn::{places, programs};
+use super::seen::Looks;
 use crate::file_state::FileState;
 use crate::io::environment::{Environment, read_small};
 use crate::io::limits::CONFIGURATION_BYTES_MAX;
@@ -25,14 +26,17 @@ pub(super) struct Npm {
 }
 
 /// The npm of this environment; `None` where it is a wrapper of which nobody can tell what it will start.
-pub(super) fn npm(environment: &Environment) -> Option<Npm> {
-    let program = find_program(environment, "npm")?.canonicalize().ok()?;
+pub(super) fn npm(environment: &Environment, looks: &Looks) -> Option<Npm> {
+    let find = |name| {
+        let mut places = places(environment, name);
+        places.find(|candidate| looks.is_program(candidate))
+    };
+    let program = looks.real(&find("npm")?)?;
     if !program.ends_with("bin/npm-cli.js") {
         return None;
     }
     let package = program.parent()?.parent()?;
-    let node =
-        find_program(environment, "node")?.canonicalize().ok().filter(|node| is_elf(node))?;
+    let node = looks.real(&find("node")?).filter(|node| is_elf(node))?;
     // The order of npm's own `loadGlobalPrefix`.
     let prefix = match environment.variable("PREFIX") {
         Some(prefix) => PathBuf::from(prefix),
@@ -45,7 +49,9 @@ pub(super) fn npm(environment: &Environment) -> Option<Npm> {
         }
     };
     let definitions = "node_modules/@npmcli/config/lib/definitions/definitions.js";
-    let default_registry = LAST.default_in(&package.join(definitions));
+    let definitions = package.join(definitions);
+    looks.at_file(&definitions);
+    let default_registry = LAST.default_in(&definitions);
     Some(Npm { default_registry, builtin: package.join("npmrc"), prefix })
 }
 
@@ -174,7 +180,9 @@ mod tests {
     #[test]
     fn npm_tells_its_registry_and_its_places_without_being_started() {
         let mut machine = Machine::new().with_npm(DEFINITION);
-        let npm_of = |machine: &Machine| npm(&machine.environment).expect("npm's package");
+        let npm_of = |machine: &Machine| {
+            npm(&machine.environment, &Looks::default()).expect("npm's package")
+        };
         let found = npm_of(&machine);
         assert_eq!(found.default_registry.as_deref(), Some("https://r.example.invalid/"));
         assert_eq!(found.builtin, machine.at("lib/node_modules/npm/npmrc"));
@@ -190,7 +198,9 @@ mod tests {
     #[test]
     fn an_npm_that_was_installed_anew_is_read_anew() {
         let machine = Machine::new().with_npm(DEFINITION);
-        let default = |machine: &Machine| npm(&machine.environment).expect("npm").default_registry;
+        let default = |machine: &Machine| {
+            npm(&machine.environment, &Looks::default()).expect("npm").default_registry
+        };
         assert_eq!(default(&machine).as_deref(), Some("https://r.example.invalid/"));
         assert_eq!(default(&machine), default(&machine));
         let path =
@@ -212,7 +222,10 @@ mod tests {
             "registry: new Definition('registry', {\n default: 'file:///x',\n",
         ] {
             let machine = Machine::new().with_npm(definition);
-            assert_eq!(npm(&machine.environment).expect("npm").default_registry, None);
+            assert_eq!(
+                npm(&machine.environment, &Looks::default()).expect("npm").default_registry,
+                None
+            );
         }
         assert_eq!(pip_default("\nPyPI = PackageIndex(\"https://x/\")"), None);
         assert_eq!(
@@ -225,10 +238,10 @@ mod tests {
     fn a_wrapper_of_npm_or_node_is_asked_and_not_read() {
         let machine = Machine::new().with_npm(DEFINITION);
         machine.write("shims/node", b"#!/bin/sh\nexec something\n");
-        assert_eq!(npm(&machine.environment), None);
+        assert_eq!(npm(&machine.environment, &Looks::default()), None);
         std::fs::remove_file(machine.at("shims/node")).expect("removed");
         machine.write("shims/npm", b"#!/bin/sh\nexec something\n");
-        assert_eq!(npm(&machine.environment), None);
+        assert_eq!(npm(&machine.environment, &Looks::default()), None);
     }
 
     #[test]
@@ -247,6 +260,6 @@ mod tests {
     fn what_the_project_brings_is_not_read() {
         let mut machine = Machine::new().with_npm(DEFINITION);
         machine.environment.project = machine.at("");
-        assert_eq!(npm(&machine.environment), None);
+        assert_eq!(npm(&machine.environment, &Looks::default()), None);
     }
 }

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use super::seen::Looks;
 use super::{Finder, ProxyAddress, TransportSettings, installed, registry_url};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -32,6 +33,13 @@ impl NpmEndpoint {
         let scope = name.split_once('/').map(|(scope, _)| scope);
         scope.and_then(|scope| self.scopes.get(scope)).unwrap_or(&self.default)
     }
+
+    /// Whether something of it is nobody else's business.
+    pub(super) fn holds_secret(&self) -> bool {
+        let transport = &self.transport;
+        let mut proxies = [&transport.http_proxy, &transport.https_proxy].into_iter().flatten();
+        !self.credentials.is_empty() || proxies.any(|ProxyAddress(address)| address.contains('@'))
+    }
 }
 
 /// One source of settings, stronger ones first in a list of them.
@@ -44,9 +52,9 @@ struct Layer {
 }
 
 /// Finds npm's endpoint.
-pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
-    let installed = installed::npm(finder.environment);
-    let layers = layers(finder, installed.as_ref())?;
+pub(super) fn find(finder: &Finder<'_>, looks: &Looks) -> Result<NpmEndpoint> {
+    let installed = installed::npm(finder.environment, looks);
+    let layers = layers(finder, installed.as_ref(), looks)?;
     let mut credentials = Credentials::default();
     let mut take = |mut url: Url| {
         let credential = take_userinfo(&mut url);
@@ -59,7 +67,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
         Some(url) => take(url.clone()),
         None => match first(&layers, "registry", false) {
             Some((text, layer)) => take(registry_url(text, &layer.name)?),
-            None => take(learnt_default(finder, installed)?),
+            None => take(learnt_default(finder, installed, looks)?),
         },
     };
     let mut scopes = BTreeMap::new();
@@ -106,9 +114,16 @@ fn not_followed(environment: &Environment, layers: &[Layer]) -> Vec<String> {
 }
 
 /// The registry that npm itself would use if nobody configured one.
-fn learnt_default(finder: &Finder<'_>, installed: Option<installed::Npm>) -> Result<Url> {
+fn learnt_default(
+    finder: &Finder<'_>,
+    installed: Option<installed::Npm>,
+    looks: &Looks,
+) -> Result<Url> {
     let read = installed.and_then(|npm| npm.default_registry);
-    let asked = || finder.learner.npm_registry(finder.environment, finder.cancellation);
+    let asked = || {
+        looks.lose();
+        finder.learner.npm_registry(finder.environment, finder.cancellation)
+    };
     let learnt = read.or_else(asked).ok_or_else(|| {
         Error::new(Kind::Failed, "registry-unknown", "no registry is known for npm packages")
             .hint("install npm, or name a registry with `--registry npm=URL` or in `~/.npmrc`")
@@ -116,7 +131,11 @@ fn learnt_default(finder: &Finder<'_>, installed: Option<installed::Npm>) -> Res
     registry_url(&learnt, "what npm says of itself")
 }
 
-fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec<Layer>> {
+fn layers(
+    finder: &Finder<'_>,
+    installed: Option<&installed::Npm>,
+    looks: &Looks,
+) -> Result<Vec<Layer>> {
     let environment = finder.environment;
     let variables = from_variables(environment);
     let mut layers = vec![Layer {
@@ -125,6 +144,7 @@ fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec
         name: "an environment variable `npm_config_...`".to_owned(),
     }];
     let read = |layers: &mut Vec<Layer>, path: &Path, trusted: bool| -> Result<()> {
+        looks.at_file(path);
         if let Some(text) = finder.configuration(path)? {
             let values = parse(&text, trusted.then_some(environment));
             layers.push(Layer { values, trusted, name: format!("`{}`", path.display()) });
@@ -149,6 +169,7 @@ fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec
     let set = |name: &str| path_in(&layers, name).or_else(|| path_in(&builtin, name));
     let below = |prefix: PathBuf| prefix.join("etc/npmrc");
     let asked = || {
+        looks.lose();
         let learnt = finder.learner.npm_global_config(environment, finder.cancellation);
         learnt.map(PathBuf::from)
     };
