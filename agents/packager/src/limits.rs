@@ -230,8 +230,8 @@ pub const EARLY_WRITE_FILES_MIN: usize = 200;
 pub const REMEMBERED_FILES_MAX: usize = 100_000;
 /// Plans that are kept in memory: the one that is carried out next, and what it replaces, for two callers at once.
 pub const PLANS_KEPT_MAX: usize = 4;
-/// Packages of a plan from which on two threads write it: starting one takes as long as writing some tens of packages.
-pub const WRITTEN_BESIDE_MIN: usize = 200;
+/// Packages of a plan from which on its answer is written on a thread of its own while it is hashed.
+pub const SHOWN_BESIDE_MIN: usize = 400;
 /// Packages that they have in all, about a kilobyte each.
 pub const PLANS_KEPT_PACKAGES_MAX: usize = 5_000;
 /// Bytes of files that they write.

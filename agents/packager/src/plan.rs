@@ -196,17 +196,9 @@ impl Plan {
     pub(crate) fn to_stored(&self) -> Result<(String, String)> {
         let json = canonical::json(self)?;
         let digest = digest_of(&json);
-        Ok((digest, stored(json)?))
-    }
-
-    /// The first half of the stored form, for whoever has two threads: one hashes it while the other writes the rest.
-    pub(crate) fn begin_stored(&self) -> Result<Begun> {
-        Ok(Begun(canonical::begin(self)?))
-    }
-
-    /// The rest of it.
-    pub(crate) fn rest_stored(&self) -> Result<Vec<u8>> {
-        canonical::rest(self)
+        let json = String::from_utf8(json)
+            .map_err(|_| Error::new(Kind::Failed, "internal", "a plan that is no text"))?;
+        Ok((digest, json))
     }
 
     /// Reads the stored form.
@@ -315,39 +307,6 @@ impl Precondition {
     }
 }
 
-/// The first half of a plan's stored form.
-pub(crate) struct Begun(Vec<u8>);
-
-/// The same, hashed.
-pub(crate) struct Hashed {
-    json: Vec<u8>,
-    context: ring::digest::Context,
-}
-
-impl Begun {
-    /// Hashes it.
-    pub(crate) fn hash(self) -> Hashed {
-        let mut context = begin_digest();
-        context.update(&self.0);
-        Hashed { json: self.0, context }
-    }
-}
-
-impl Hashed {
-    /// The digest of the whole, and the whole.
-    pub(crate) fn finish(self, rest: Vec<u8>) -> Result<(String, String)> {
-        let Self { mut json, mut context } = self;
-        context.update(&rest);
-        canonical::join(&mut json, rest)?;
-        Ok((end_digest(context), stored(json)?))
-    }
-}
-
-fn stored(json: Vec<u8>) -> Result<String> {
-    String::from_utf8(json)
-        .map_err(|_| Error::new(Kind::Failed, "internal", "a plan that is no text"))
-}
-
 /// Takes back the form that is stored of a plan, once it is on the disk.
 pub(crate) fn give_back(body: String) {
     canonical::give_back(body.into_bytes());
@@ -355,18 +314,9 @@ pub(crate) fn give_back(body: String) {
 
 /// The digest of the canonical bytes, given what follows their first line.
 fn digest_of(json: &[u8]) -> String {
-    let mut context = begin_digest();
-    context.update(json);
-    end_digest(context)
-}
-
-fn begin_digest() -> ring::digest::Context {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     context.update(canonical::line().as_bytes());
-    context
-}
-
-fn end_digest(context: ring::digest::Context) -> String {
+    context.update(json);
     format!("sha256:{}", crate::hex::hex(context.finish().as_ref()))
 }
 

@@ -233,15 +233,7 @@ impl Transactions {
 
     /// The same without waiting for the disk: whoever asks here for the plan finds it, and [`Self::write_plans`] writes it.
     pub(crate) fn note_plan(&self, plan: &Plan) -> Result<String> {
-        self.note_stored(plan, plan.to_stored()?)
-    }
-
-    /// The same for a plan whose digest and stored form are known.
-    pub(crate) fn note_stored(
-        &self,
-        plan: &Plan,
-        (digest, body): (String, String),
-    ) -> Result<String> {
+        let (digest, body) = plan.to_stored()?;
         self.inner.database.note_plan(database::Storable {
             digest: digest.clone(),
             body,

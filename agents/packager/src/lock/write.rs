@@ -8,9 +8,7 @@ use super::read::{is_registry, is_repository};
 use super::{FILE, PartView, VERSION, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{
-    LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX, WRITTEN_BESIDE_MIN,
-};
+use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
 use crate::manifest::package_json::named::{is_source, told};
 use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
@@ -94,42 +92,14 @@ pub(super) fn render(parts: &BTreeMap<Ecosystem, PartView<'_>>) -> Result<Option
     for (ecosystem, part) in parts {
         let packages = &part.resolution.packages;
         let purls = Purls::of(packages);
-        entries(&mut text, &order(packages), (*ecosystem, part.resolution), &purls);
+        for index in order(packages) {
+            entry(&mut text, *ecosystem, index, part.resolution, &purls);
+        }
     }
     match text.len() > LOCK_BYTES_MAX {
         true => Err(unwritable(&format!("it would have {} bytes", text.len()))),
         false => Ok(Some(text)),
     }
-}
-
-/// Appends the entries of packages in their order. Where there are many, the second half of them is written on a thread beside this one.
-fn entries(
-    text: &mut String,
-    order: &[usize],
-    (ecosystem, resolution): (Ecosystem, &Resolution),
-    purls: &Purls,
-) {
-    let write = |text: &mut String, order: &[usize]| {
-        order.iter().for_each(|index| entry(text, ecosystem, *index, resolution, purls));
-    };
-    if order.len() < WRITTEN_BESIDE_MIN {
-        return write(text, order);
-    }
-    let (first, second) = order.split_at(order.len() / 2);
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("lock".to_owned());
-        let beside = thread.spawn_scoped(scope, || {
-            let mut text = String::with_capacity(ENTRY_BYTES_USUAL * second.len());
-            write(&mut text, second);
-            text
-        });
-        write(text, first);
-        match beside.map(|beside| beside.join()) {
-            Ok(Ok(rest)) => text.push_str(&rest),
-            // There is no thread to be had, or it failed, which this one then does, too.
-            Ok(Err(_)) | Err(_) => write(text, second),
-        }
-    });
 }
 
 fn unwritable(problem: &str) -> Error {

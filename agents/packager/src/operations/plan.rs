@@ -1,6 +1,5 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
-mod beside;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +10,14 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use self::shown::Shown;
+use self::shown::{Shown, unshown};
 use super::locked::{self, Locked};
 use super::{Aim, Asked, Decided, Decision, Task};
 use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
 use crate::api::{Conflict, PlanAnswer, PlanRequest, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SPECS_MAX, WRITTEN_BESIDE_MIN};
+use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SHOWN_BESIDE_MIN, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
 use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION};
@@ -164,25 +163,37 @@ impl Task<'_> {
             Planned { digest: None, answer, written }
         };
         if detail != Detail::Written {
-            let digest = self.keep(plan, plan.to_stored()?)?;
+            let digest = self.keep(plan)?;
             if detail == Detail::Described {
                 shown.describe(&mut answer);
             }
             return Ok((digest.clone(), planned(&digest, answer, None)));
         }
-        let (stored, written) = match shown.count() >= WRITTEN_BESIDE_MIN {
-            true => beside::store_and_write(plan, shown, &answer),
-            false => (plan.to_stored(), shown.write(&answer)),
+        let (digest, written) = match shown.count() >= SHOWN_BESIDE_MIN {
+            true => std::thread::scope(|scope| {
+                let thread = std::thread::Builder::new().name("shown".to_owned());
+                let beside = thread.spawn_scoped(scope, || shown.write(&answer));
+                let digest = self.keep(plan);
+                let written = match beside {
+                    Ok(beside) => {
+                        beside.join().unwrap_or_else(|_| Err(unshown("its writer failed")))
+                    }
+                    // There is no thread to be had, so it is done here.
+                    Err(_) => shown.write(&answer),
+                };
+                (digest, written)
+            }),
+            false => (self.keep(plan), shown.write(&answer)),
         };
-        let digest = self.keep(plan, stored?)?;
+        let digest = digest?;
         let written = written?.with_digest(&digest)?;
         Ok((digest.clone(), planned(&digest, answer, Some(written))))
     }
 
     /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
-    fn keep(&self, plan: &Arc<Plan>, stored: (String, String)) -> Result<String> {
+    fn keep(&self, plan: &Arc<Plan>) -> Result<String> {
         let transactions = &self.shop.transactions;
-        let digest = transactions.note_stored(plan, stored)?;
+        let digest = transactions.note_plan(plan)?;
         self.shop.plans.put(&digest, plan);
         // Whoever has it written wakes others up, and so comes after the answer.
         if !self.conversation.has_afterwards() {

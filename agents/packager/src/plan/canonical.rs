@@ -9,7 +9,7 @@ mod spare;
 mod tests;
 mod whole;
 
-use spare::{SPARE, SPARE_REST};
+use spare::SPARE;
 
 use super::{Plan, SCHEMA_VERSION, malformed, too_large};
 use crate::error::Result;
@@ -25,45 +25,15 @@ pub(super) fn line() -> String {
 
 /// What follows it: JSON, by which the plan is read again.
 pub(super) fn json(plan: &Plan) -> Result<Vec<u8>> {
-    let json = whole::append(room(plan), plan).map_err(|error| malformed(&error))?;
-    check_size(json.len())?;
-    Ok(json)
-}
-
-/// The beginning of the same, up to the files that change: the lock is nearly half of it.
-pub(super) fn begin(plan: &Plan) -> Result<Vec<u8>> {
-    whole::begin(room(plan), plan).map_err(|error| malformed(&error))
-}
-
-/// What follows.
-pub(super) fn rest(plan: &Plan) -> Result<Vec<u8>> {
-    let room = SPARE_REST.take(room_of_packages(plan));
-    whole::rest(room, plan).map_err(|error| malformed(&error))
-}
-
-/// Puts the one behind the other.
-pub(super) fn join(json: &mut Vec<u8>, rest: Vec<u8>) -> Result<()> {
-    json.extend_from_slice(&rest);
-    SPARE_REST.give(rest);
-    check_size(json.len())
-}
-
-fn check_size(json: usize) -> Result<()> {
-    let bytes = line().len() + json;
+    let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
+    let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
+    let room = SPARE.take((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
+    let json = whole::append(room, plan).map_err(|error| malformed(&error))?;
+    let bytes = line().len() + json.len();
     if bytes > PLAN_BYTES_MAX {
         return Err(too_large(bytes));
     }
-    Ok(())
-}
-
-fn room(plan: &Plan) -> Vec<u8> {
-    let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
-    SPARE.take(room_of_packages(plan) + edits / 3 * 4)
-}
-
-fn room_of_packages(plan: &Plan) -> usize {
-    let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
-    (packages + 4) * PACKAGE_BYTES_USUAL
+    Ok(json)
 }
 
 /// Takes back what [`json`] wrote, so that the next plan is written where this one stood.

@@ -1,5 +1,5 @@
 //! Where canonical bytes are written: a plan of a thousand packages takes more than a megabyte, which a system gives page by page. So
-//! where the last plan stood is kept for the next one when it has been written to the disk. One of each kind, within a bound.
+//! where the last plan stood is kept for the next one when it has been written to the disk. One, within a bound.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -8,11 +8,8 @@ use crate::limits::PLAN_SPARE_BYTES_MAX;
 /// See the module.
 pub(super) struct Spare(Mutex<Vec<u8>>);
 
-/// Of this process, for a whole plan.
+/// Of this process.
 pub(super) static SPARE: Spare = Spare(Mutex::new(Vec::new()));
-
-/// For the second half, where both are written by turns.
-pub(super) static SPARE_REST: Spare = Spare(Mutex::new(Vec::new()));
 
 impl Spare {
     fn replace(&self, bytes: Vec<u8>) -> Vec<u8> {

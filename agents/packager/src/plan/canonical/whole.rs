@@ -12,24 +12,10 @@ use crate::resolution::{Artifact, Package, Resolution};
 
 /// Appends it.
 pub(super) fn append(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
-    rest(begin(bytes, plan)?, plan)
-}
-
-/// Appends what comes first: when it was made, and the files that change.
-pub(super) fn begin(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
-    let mut sink = Sink::new(bytes);
-    sink.field("{\"created_at_ms\":", &plan.created_at_ms)?;
-    sink.put(",\"edits\":");
-    list(&mut sink, &plan.edits, edit)?;
-    Ok(sink.into_bytes())
-}
-
-/// Appends all that follows.
-pub(super) fn rest(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
     // All of them, so that none is forgotten.
     let Plan {
-        created_at_ms: _,
-        edits: _,
+        created_at_ms,
+        edits,
         environments,
         exemptions,
         expires_at_ms,
@@ -43,6 +29,9 @@ pub(super) fn rest(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
         system,
     } = plan;
     let mut sink = Sink::new(bytes);
+    sink.field("{\"created_at_ms\":", created_at_ms)?;
+    sink.put(",\"edits\":");
+    list(&mut sink, edits, edit)?;
     sink.field(",\"environments\":", environments)?;
     if !exemptions.is_empty() {
         sink.field(",\"exemptions\":", exemptions)?;
