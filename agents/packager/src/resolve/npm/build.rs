@@ -68,12 +68,15 @@ impl Guide {
     }
 }
 
+/// A node whose turn comes by its depth, then by its place.
+type Queued = (u32, Option<Arc<[u8]>>, NodeId);
+
 pub(super) struct Builder<'a> {
     pub(super) tree: Tree<'a>,
     pub(super) top: NodeId,
     pub(super) stages: HashMap<NodeId, NodeId>,
     request: &'a Request<'a>,
-    queue: BTreeSet<(u32, Option<Arc<[u8]>>, NodeId)>,
+    queue: BTreeSet<Queued>,
     seen: HashSet<NodeId>,
     explicit: HashSet<EdgeId>,
     /// The project's own packages whose turn comes when the project itself has what it needs.
