@@ -233,6 +233,11 @@ impl Client {
         &*self.npm
     }
 
+    /// Whether npm's configuration was found for these surroundings the last time. Otherwise a program may have to be asked.
+    pub(crate) fn has_found_npm(&self) -> bool {
+        self.npm.has_found()
+    }
+
     /// Where npm's registry has the archive of a version by custom.
     pub(crate) fn npm_tarball(&self, name: &str, version: &str) -> Option<String> {
         self.npm.tarball(name, version)

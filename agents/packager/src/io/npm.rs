@@ -80,8 +80,13 @@ impl NpmClient {
 
     /// Whether memory has all these packages, where finding that out waits for nobody. Then there is nothing to wake another thread for.
     pub(crate) fn has_at_hand(&self, names: &[String]) -> bool {
-        self.session.shared.npm_found.is_last(&self.session.request.environment)
-            && names.iter().all(|name| matches!(self.known(name), Ok(Some(_))))
+        self.has_found() && names.iter().all(|name| matches!(self.known(name), Ok(Some(_))))
+    }
+
+    /// Whether the endpoint is known, or was found for these surroundings the last time.
+    pub(crate) fn has_found(&self) -> bool {
+        self.resolved.get().is_some()
+            || self.session.shared.npm_found.is_last(&self.session.request.environment)
     }
 
     /// What memory knows of a name.

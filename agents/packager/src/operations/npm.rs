@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use self::telling::Telling;
+pub(super) use self::telling::Word;
 use super::age::told;
 use super::{
     Aim, Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text,
@@ -70,7 +71,10 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     }
     // What is locked says paths as they are written.
     let written = root.clone();
-    let locals = own::find(project, &mut root, &|| task.check_wanted())?;
+    let locals = own::find(project, &mut root, &|| {
+        task.say_npm_when_due();
+        task.check_wanted()
+    })?;
     let named = archives::named_by(&root, &locals);
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
@@ -171,6 +175,10 @@ fn resolve(
     began: Instant,
 ) -> Result<(Resolution, Vec<Precondition>), ResolveError> {
     let declared = |spec: &&Spec| root.declared(&spec.name).is_some();
+    if !task.registries.has_found_npm() {
+        // The installed npm may have to be asked for its configuration, and node for its version.
+        task.npm_word.give(&|| task.say_resolving(Ecosystem::Npm));
+    }
     let updated = match asked.aim {
         Aim::Update(named) => named.iter().filter(declared).collect(),
         _ => Vec::new(),
@@ -199,6 +207,7 @@ fn resolve(
             // The clock is looked at now and then only: a step takes a microsecond, or waits for a registry, whose answers have a limit.
             let step = steps.fetch_add(1, Ordering::Relaxed);
             if step.is_multiple_of(STEPS_PER_LOOK) {
+                task.say_npm_when_due();
                 task.check_resolving(began)
             } else {
                 task.check_wanted()
@@ -206,7 +215,7 @@ fn resolve(
         },
     };
     let tell = || task.say_resolving(Ecosystem::Npm);
-    let telling = Telling::new(task.registries.npm(), &tell);
+    let telling = Telling::new(task.registries.npm(), &task.npm_word, &tell);
     let registry: &dyn Metadata = &telling;
     let mut resolution = match task.limit(Ecosystem::Npm, asked) {
         None => npm::resolve(&request, registry)?,

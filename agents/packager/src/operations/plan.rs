@@ -250,7 +250,8 @@ impl Task<'_> {
                 held: holds.get(ecosystem).unwrap_or(&nothing),
             };
             let began = Instant::now();
-            // npm tells by itself when something has to be waited for: who has all at hand answers before anybody could read it.
+            // npm tells by itself when something has to be waited for or takes long: who has all at hand answers before anybody could
+            // read it.
             if *ecosystem != Ecosystem::Npm {
                 self.say_resolving(*ecosystem);
             }
@@ -282,6 +283,11 @@ impl Task<'_> {
 
     pub(super) fn say_resolving(&self, ecosystem: Ecosystem) {
         self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
+    }
+
+    /// The same of npm's, where nothing was said and the request takes long.
+    pub(super) fn say_npm_when_due(&self) {
+        self.npm_word.give_when_due(Instant::now(), &|| self.say_resolving(Ecosystem::Npm));
     }
 
     fn write_down(

@@ -36,7 +36,14 @@ pub(super) fn npm(environment: &Environment, looks: &Looks) -> Option<Npm> {
         return None;
     }
     let package = program.parent()?.parent()?;
-    let node = looks.real(&find("node")?).filter(|node| is_elf(node))?;
+    let node = looks.real(&find("node")?)?;
+    // One that cannot be read for now may be one.
+    if !is_elf(&node).unwrap_or_else(|_| {
+        looks.lose();
+        false
+    }) {
+        return None;
+    }
     // The order of npm's own `loadGlobalPrefix`.
     let prefix = match environment.variable("PREFIX") {
         Some(prefix) => PathBuf::from(prefix),
@@ -69,7 +76,10 @@ impl Last {
         if let Some((_, default)) = last().as_ref().filter(|(known, _)| *known == state) {
             return default.clone();
         }
-        let default = text_of(path).and_then(|text| npm_default(&text));
+        // What could not be read for now is not remembered.
+        let bytes = read_small(path, CONFIGURATION_BYTES_MAX).ok()?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let default = text.and_then(|text| npm_default(&text));
         *last() = Some((state, default.clone()));
         default
     }
@@ -78,7 +88,7 @@ impl Last {
 /// The default of the first pip on the search path whose files can be found without running anything.
 pub(super) fn pip_index(environment: &Environment) -> Option<String> {
     programs(environment, "python3").find_map(|program| {
-        let real = program.canonicalize().ok().filter(|real| is_elf(real))?;
+        let real = program.canonicalize().ok().filter(|real| is_elf(real).unwrap_or(false))?;
         let name = real.file_name()?.to_str()?.to_owned();
         let minor = name.strip_prefix("python3.")?;
         minor.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
@@ -116,15 +126,18 @@ fn is_plain_address(text: &str) -> bool {
     is_web && !text.contains(['\'', '"', '\\', '$', '{']) && !text.contains(char::is_whitespace)
 }
 
+/// What a program begins with.
+const ELF: &[u8] = b"\x7fELF";
+
 fn text_of(path: &Path) -> Option<String> {
     String::from_utf8(read_small(path, CONFIGURATION_BYTES_MAX).ok()??).ok()
 }
 
 /// Whether it is a program of its own, not a script that decides what to start.
-fn is_elf(path: &Path) -> bool {
-    let mut start = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *b"\x7fELF"
+fn is_elf(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::with_capacity(ELF.len());
+    std::fs::File::open(path)?.take(ELF.len() as u64).read_to_end(&mut start)?;
+    Ok(start == ELF)
 }
 
 #[cfg(test)]
@@ -211,6 +224,17 @@ mod tests {
         assert_eq!(default(&machine).as_deref(), Some("https://s.example.invalid/"));
         std::fs::remove_file(machine.at(path)).expect("removed");
         assert_eq!(default(&machine), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_a_script() {
+        let machine = Machine::new();
+        machine.write("bin/node", b"\x7fELF...");
+        machine.write("bin/short", b"\x7fE");
+        assert!(is_elf(&machine.at("bin/node")).expect("read"));
+        assert!(!is_elf(&machine.at("bin/short")).expect("read"));
+        // Reading a directory fails, as reading anything does without descriptors.
+        assert!(is_elf(&machine.at("bin")).is_err());
     }
 
     #[test]

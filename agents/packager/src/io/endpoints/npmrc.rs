@@ -38,7 +38,22 @@ impl NpmEndpoint {
     pub(super) fn holds_secret(&self) -> bool {
         let transport = &self.transport;
         let mut proxies = [&transport.http_proxy, &transport.https_proxy].into_iter().flatten();
-        !self.credentials.is_empty() || proxies.any(|ProxyAddress(address)| address.contains('@'))
+        let mut registries = self.scopes.values().chain([&self.default]);
+        !self.credentials.is_empty()
+            || proxies.any(|ProxyAddress(address)| address.contains(['@', '?']))
+            || registries.any(|url| url.query().is_some())
+    }
+
+    /// How many things it names, and the bytes of all that is written in it.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        let Self { default, scopes, credentials: _, transport, not_followed } = self;
+        let TransportSettings { authorities, http_proxy, https_proxy, no_proxy } = transport;
+        let scoped = scopes.iter().map(|(scope, url)| scope.len() + url.as_str().len());
+        let proxies = [http_proxy, https_proxy].into_iter().flatten().map(|it| it.0.len());
+        let others = authorities.iter().map(|path| path.as_os_str().len());
+        let others = others.chain(not_followed.iter().map(String::len)).chain(proxies);
+        let bytes: usize = scoped.chain(others).chain(no_proxy.iter().map(String::len)).sum();
+        (scopes.len() + not_followed.len(), bytes + default.as_str().len())
     }
 }
 
@@ -101,15 +116,15 @@ fn not_followed(environment: &Environment, layers: &[Layer]) -> Vec<String> {
                 "ca" | "ca[]" | "cert" | "key" | "certfile" | "keyfile" => is_set,
                 _ => false,
             };
-            if counts {
-                found.push(format!("`{key}` in {}", layer.name));
+            let what = || format!("`{key}` in {}", layer.name);
+            if let Some(what) = counts.then(what).filter(|what| !found.contains(what)) {
+                found.push(what);
             }
         }
     }
     if environment.variable("NODE_TLS_REJECT_UNAUTHORIZED") == Some("0") {
         found.push("the environment variable `NODE_TLS_REJECT_UNAUTHORIZED`".to_owned());
     }
-    found.dedup();
     found
 }
 

@@ -4,14 +4,17 @@
 //! That nothing is at a place is looked at, too: a program that comes into an earlier directory of `PATH` counts at once. Each look is
 //! taken before what it is about is read, so whoever changes something meanwhile is noticed the next time. What was changed a moment
 //! before is not remembered, because two changes within one tick of a file system's clock look alike; nor is what lies where
-//! times do not tell of every write (other machines, the kernel's own files).
+//! times do not tell of every write (other machines, the kernel's own files), nor what could not be looked at: for want of
+//! descriptors or memory nothing is found where something is. No file system tells of every store through a mapping (`mmap`, tmpfs
+//! of none); who edits a configuration in place by one, to the same length, is noticed when a time changes.
 //!
-//! What holds a secret is found anew each time. Of the surroundings, which may hold one, a digest is kept.
+//! What holds a secret is found anew each time: credentials, and addresses with a query. That a part of a path is one nobody can
+//! tell. Of the surroundings, which may hold one, a digest is kept.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +26,9 @@ use super::{Finder, NpmEndpoint};
 use crate::ecosystem::Ecosystem;
 use crate::error::Result;
 use crate::io::environment::Environment;
-use crate::io::limits::{LINKS_FOLLOWED_MAX, LOOKS_MAX, LOOKS_QUIET, SURROUNDINGS_MAX};
+use crate::io::limits::{
+    LINKS_FOLLOWED_MAX, LOOKS_MAX, LOOKS_QUIET, SEEN_BYTES_MAX, SEEN_ENTRIES_MAX, SURROUNDINGS_MAX,
+};
 
 /// File systems whose times follow each `write`: ext2 to ext4, XFS, Btrfs, F2FS, and those in memory and in layers.
 const BELIEVED: [u32; 6] =
@@ -46,7 +51,8 @@ struct Look {
     found: Option<State>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Of a directory nothing but that it is one: what is in it is looked at by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct State {
     device: u64,
     inode: u64,
@@ -58,6 +64,9 @@ struct State {
 
 impl State {
     fn of(status: &Stat) -> Self {
+        if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+            return Self { mode: FileType::Directory.as_raw_mode(), ..Self::default() };
+        }
         Self {
             device: status.st_dev,
             inode: status.st_ino,
@@ -111,23 +120,39 @@ impl Looks {
         found.is_some_and(|it| it.kind() == FileType::RegularFile && it.mode & 0o111 != 0)
     }
 
-    /// The file that a path leads to in the end. Every link on the way that stands in place of the file is looked at, and the file.
+    /// The file that an absolute path leads to in the end. Every step on the way is looked at, links and directories: a file may have
+    /// several names, so that it is the same says nothing of where it is.
     pub(super) fn real(&self, path: &Path) -> Option<PathBuf> {
-        let mut at = path.to_owned();
-        for step in 0.. {
-            if self.look(&at, false)?.kind() != FileType::Symlink {
-                break;
+        let mut left = Vec::new();
+        push_parts(&mut left, path);
+        let (mut at, mut links) = (PathBuf::from("/"), 0);
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                at.pop();
+                continue;
             }
-            if step == LINKS_FOLLOWED_MAX {
-                self.lose();
-                break;
+            let above = std::mem::take(&mut at);
+            at = above.join(part);
+            match self.look(&at, false)?.kind() {
+                FileType::Symlink if links == LINKS_FOLLOWED_MAX => {
+                    self.lose();
+                    return None;
+                }
+                FileType::Symlink => {
+                    links += 1;
+                    self.check_file_system(&above);
+                    let target = std::fs::read_link(&at).map_err(|_| self.lose()).ok()?;
+                    push_parts(&mut left, &target);
+                    at = if target.is_absolute() { PathBuf::from("/") } else { above };
+                }
+                FileType::Directory => {}
+                // A name below a file leads nowhere.
+                _ if !left.is_empty() => return None,
+                _ => {}
             }
-            at = at.parent()?.join(std::fs::read_link(&at).ok()?);
         }
-        let real = path.canonicalize().ok()?;
-        self.look(&real, false)?;
-        self.check_file_system(&real);
-        Some(real)
+        self.check_file_system(&at);
+        Some(at)
     }
 
     /// Something was found in another way, so this is not remembered.
@@ -168,6 +193,16 @@ impl Looks {
     }
 }
 
+/// Puts the parts of a path on top of what is left of one, the first of them uppermost.
+fn push_parts(left: &mut Vec<OsString>, path: &Path) {
+    let parts = path.components().rev().filter_map(|part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    left.extend(parts);
+}
+
 /// What npm's configuration was in the latest surroundings.
 #[derive(Debug, Default)]
 pub(crate) struct NpmSeen(Mutex<Vec<Arc<Seen>>>);
@@ -184,6 +219,13 @@ impl Seen {
         let is_same = |look: &Look| state(&look.path, look.follows) == Ok(look.found);
         self.looks.iter().all(is_same)
     }
+
+    /// Whether it is worth its room: a project decides what its npmrc says, and how much.
+    fn is_small(&self) -> bool {
+        let (entries, bytes) = self.endpoint.weight();
+        let looks: usize = self.looks.iter().map(|look| look.path.as_bytes().len()).sum();
+        entries <= SEEN_ENTRIES_MAX && bytes + looks <= SEEN_BYTES_MAX
+    }
 }
 
 impl NpmSeen {
@@ -195,15 +237,22 @@ impl NpmSeen {
         find: impl FnOnce(&Looks) -> Result<NpmEndpoint>,
     ) -> Result<NpmEndpoint> {
         let surroundings = digest(finder);
-        if let Some(seen) = self.of(&surroundings)
-            && seen.holds()
-        {
-            return Ok(seen.endpoint.clone());
+        if let Some(seen) = self.of(&surroundings) {
+            if seen.holds() {
+                return Ok(seen.endpoint.clone());
+            }
+            // It is nobody's any more, and what comes in its place may be a secret.
+            self.seen().retain(|other| !Arc::ptr_eq(other, &seen));
         }
         let looks = Looks::default();
         let endpoint = find(&looks)?;
         if let Some(looks) = looks.into_seen(now).filter(|_| !endpoint.holds_secret()) {
-            self.note(Seen { surroundings, looks, endpoint: endpoint.clone() });
+            let seen = Seen { surroundings, looks, endpoint };
+            let endpoint = seen.endpoint.clone();
+            if seen.is_small() {
+                self.note(seen);
+            }
+            return Ok(endpoint);
         }
         Ok(endpoint)
     }

@@ -192,3 +192,99 @@ fn as_many_surroundings_as_there_is_room_for() {
     }
     assert_eq!(machine.seen.seen().len(), SURROUNDINGS_MAX);
 }
+
+#[test]
+fn a_directory_that_leads_elsewhere_is_noticed_though_its_files_are_the_same() {
+    let mut machine = Machine::new();
+    // Two copies that share their files, as of one package in two stores.
+    let cli = "v1/lib/node_modules/npm/bin/npm-cli.js";
+    machine.write(cli, b"#!/usr/bin/env node\n");
+    machine.write("v1/lib/node_modules/npm/npmrc", b"registry=https://one.example.invalid\n");
+    machine.write("v1/bin/node", b"\x7fELF...");
+    for directory in ["v2/lib/node_modules/npm/bin", "v2/bin"] {
+        std::fs::create_dir_all(machine.at(directory)).expect("a directory");
+    }
+    symlink("../lib/node_modules/npm/bin/npm-cli.js", machine.at("v1/bin/npm")).expect("a link");
+    for name in ["lib/node_modules/npm/bin/npm-cli.js", "bin/node", "bin/npm"] {
+        let (one, two) = (machine.at(&format!("v1/{name}")), machine.at(&format!("v2/{name}")));
+        std::fs::hard_link(one, two).expect("a name");
+    }
+    machine.write("v2/lib/node_modules/npm/npmrc", b"registry=https://two.example.invalid\n");
+    symlink("v1", machine.at("current")).expect("a link");
+    let path = machine.at("current/bin").display().to_string();
+    machine.environment.variables.insert("PATH".to_owned(), path);
+    assert_eq!(machine.default(), example("one", true));
+    assert_eq!(machine.default(), example("one", false));
+    std::fs::remove_file(machine.at("current")).expect("removed");
+    symlink("v2", machine.at("current")).expect("a link");
+    assert_eq!(machine.default(), example("two", true));
+    assert_eq!(machine.default(), example("two", false));
+    // A directory that becomes a link, with all that is in it.
+    std::fs::rename(machine.at("v2/lib"), machine.at("moved")).expect("moved");
+    symlink("../moved", machine.at("v2/lib")).expect("a link");
+    assert_eq!(machine.default(), example("two", true));
+}
+
+#[test]
+fn a_path_is_followed_as_the_system_does() {
+    let machine = Machine::new();
+    symlink("bin/../bin/./npm", machine.at("dotted")).expect("a link");
+    symlink(machine.at("dotted"), machine.at("whole")).expect("a link");
+    for name in ["bin/npm", "bin/node", "dotted", "whole", "links/../whole", "bin/node/x", "none"] {
+        let looks = Looks::default();
+        let expected = machine.at(name).canonicalize().ok();
+        assert_eq!(looks.real(&machine.at(name)), expected, "{name}");
+        assert!(!looks.is_lost.get(), "{name}");
+    }
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_not_remembered_as_absent() {
+    let machine = Machine::new();
+    symlink("circle", machine.at("circle")).expect("a link");
+    for name in ["circle", &"x".repeat(300)] {
+        let looks = Looks::default();
+        assert_eq!(looks.real(&machine.at(name)), None);
+        assert!(looks.into_seen(SystemTime::now() + 2 * LOOKS_QUIET).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn an_address_with_a_query_is_not_remembered_and_takes_the_place_of_what_was() {
+    let machine = Machine::new();
+    for text in [
+        "registry=https://a.example.invalid/?token=x\n",
+        "@s:registry=https://a.example.invalid/?token=x\n",
+        "proxy=http://p.example.invalid/?token=x\n",
+    ] {
+        std::fs::remove_file(machine.at("home/.npmrc")).ok();
+        machine.find().expect("an endpoint");
+        assert_eq!(machine.seen.seen().len(), 1);
+        machine.write("home/.npmrc", text.as_bytes());
+        machine.find().expect("an endpoint");
+        assert_eq!(machine.seen.seen().len(), 0, "{text}");
+    }
+}
+
+#[test]
+fn a_configuration_takes_no_more_room_than_it_is_worth() {
+    let machine = Machine::new();
+    let scopes = |count: usize, length: usize| -> String {
+        let path = "x".repeat(length);
+        let line = |number| format!("@s{number}:registry=https://a.example.invalid/{path}\n");
+        (0..count).map(line).collect()
+    };
+    for (count, length, is_kept) in [
+        (SEEN_ENTRIES_MAX, 0, true),
+        (SEEN_ENTRIES_MAX + 1, 0, false),
+        (1, SEEN_BYTES_MAX, false),
+        (1, SEEN_BYTES_MAX / 2, true),
+    ] {
+        machine.write("project/.npmrc", scopes(count, length).as_bytes());
+        assert_eq!(machine.find().expect("an endpoint").scopes.len(), count);
+        assert_eq!(machine.seen.seen().len(), usize::from(is_kept), "{count} of {length}");
+    }
+    let remarks = "//a/:cert=x\n//a/:key=x\n".repeat(1_000);
+    machine.write("project/.npmrc", remarks.as_bytes());
+    assert_eq!(machine.find().expect("an endpoint").not_followed.len(), 2);
+}
