@@ -233,7 +233,7 @@ impl Client {
         &*self.npm
     }
 
-    /// Whether npm's configuration was found for these surroundings the last time. Otherwise a program may have to be asked.
+    /// Whether npm's configuration was found at once for these surroundings the last time. Otherwise a program may have to be asked.
     pub(crate) fn has_found_npm(&self) -> bool {
         self.npm.has_found()
     }
