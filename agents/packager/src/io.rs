@@ -45,6 +45,7 @@ use self::cache::memory::Memory;
 use self::download::Budget;
 use self::endpoints::found::Found;
 use self::endpoints::learn::Learner;
+use self::endpoints::seen::NpmSeen;
 use self::flight::Flights;
 use self::http::{Gates, RealTime, Time, Transports};
 use self::limits::{DOWNLOADS_IN_MEMORY_BYTES_MAX, FRESH_FOR, MEMORY_BYTES_MAX};
@@ -113,6 +114,8 @@ pub(crate) struct Shared {
     pub(crate) learner: Learner,
     /// For whom npm is found at once.
     pub(crate) npm_found: Found,
+    /// What npm's configuration was, and how that was seen.
+    pub(crate) npm_seen: NpmSeen,
     /// Per host: whether it serves PEP 658 files.
     pub(crate) metadata_files: Mutex<HashMap<String, pypi::MetadataFiles>>,
     /// What files of Python packages hash to that lie in directories of this machine.
@@ -160,6 +163,7 @@ impl Client {
             gates: Arc::new(Gates::new(time)),
             learner: Learner::new(&settings.state_dir),
             npm_found: Found::default(),
+            npm_seen: NpmSeen::default(),
             metadata_files: Mutex::default(),
             local_digests: pypi::local::Digests::default(),
             unpacker: settings.unpacker,
@@ -227,6 +231,11 @@ impl Client {
     /// npm packuments.
     pub fn npm(&self) -> &dyn crate::metadata::npm::Metadata {
         &*self.npm
+    }
+
+    /// Whether npm's configuration was found at once for these surroundings the last time. Otherwise a program may have to be asked.
+    pub(crate) fn has_found_npm(&self) -> bool {
+        self.npm.has_found()
     }
 
     /// Where npm's registry has the archive of a version by custom.

@@ -160,6 +160,8 @@ pub(crate) struct Task<'a> {
     pub(crate) choices: Choices,
     /// The registries as this caller's configuration names them.
     pub(crate) registries: io::Client,
+    /// Whether it was said that npm's packages are being resolved.
+    npm_word: npm::Word,
     /// Processes that read archives stay for the next one as long as this is at work.
     _reading: Reading,
     _at_work: prepare::AtWork<'a>,
@@ -264,6 +266,7 @@ impl<'a> Task<'a> {
             setting,
             choices,
             registries,
+            npm_word: npm::Word::new(Instant::now()),
             _reading,
             _at_work,
         })

@@ -74,6 +74,16 @@ impl fmt::Display for Spec {
 const KEPT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_').remove(b'~').remove(b':');
 
+/// Puts a text behind a purl. Nearly all are as they are, and looking at all bytes, whatever is found, is a few of them at a time.
+fn put_kept(purl: &mut String, text: &str) {
+    let is_kept =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b':');
+    match text.bytes().fold(true, |all, byte| all & is_kept(byte)) {
+        true => purl.push_str(text),
+        false => purl.extend(utf8_percent_encode(text, KEPT)),
+    }
+}
+
 /// Whether a character makes a terminal show something else than what stands there: controls, those that turn the direction of
 /// writing, and the separators of lines and paragraphs.
 pub fn steers(character: char) -> bool {
@@ -110,12 +120,12 @@ pub(crate) fn put_purl(purl: &mut String, ecosystem: Ecosystem, name: &str, vers
             purl.push_str(ecosystem.as_str());
             for segment in name.split('/') {
                 purl.push('/');
-                purl.extend(utf8_percent_encode(segment, KEPT));
+                put_kept(purl, segment);
             }
         }
     }
     purl.push('@');
-    purl.extend(utf8_percent_encode(version, KEPT));
+    put_kept(purl, version);
 }
 
 /// The purl type for rpm has the epoch as a qualifier. Its namespace would be the vendor, which a name does not tell.

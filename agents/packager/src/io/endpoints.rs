@@ -17,10 +17,12 @@ mod netrc;
 mod npmrc;
 mod pip;
 mod requirements;
+pub(crate) mod seen;
 mod uv;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use agents_contract::Cancellation;
 use url::Url;
@@ -29,6 +31,7 @@ pub(crate) use self::cargo_config::{CargoEndpoint, LocalCrates};
 pub(crate) use self::indexes::unknown as index_unknown;
 pub(crate) use self::npmrc::NpmEndpoint;
 pub(crate) use self::pip::PypiEndpoint;
+use self::seen::NpmSeen;
 use super::environment::{Environment, read_small};
 use super::limits::{CONFIGURATION_BYTES_MAX, MIRRORS_MAX};
 use super::secret::shown;
@@ -189,9 +192,9 @@ impl Finder<'_> {
     }
 }
 
-/// Finds npm's registries.
-pub(crate) fn npm(finder: &Finder<'_>) -> Result<NpmEndpoint> {
-    npmrc::find(finder)
+/// Finds npm's registries, or says again what they were where nothing has changed since.
+pub(crate) fn npm(finder: &Finder<'_>, seen: &NpmSeen) -> Result<NpmEndpoint> {
+    seen.find(finder, SystemTime::now(), |looks| npmrc::find(finder, looks))
 }
 
 /// Finds the Python index.

@@ -145,6 +145,21 @@ pub const CERTIFICATES_BYTES_MAX: u64 = 8 << 20;
 pub const LEARN_TIMEOUT: Duration = Duration::from_secs(30);
 /// What an installed client may print while telling.
 pub const LEARN_OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// Places that are looked at to find npm's configuration, of which it is remembered how they were: two for each directory of `PATH`, and few more:
+/// what is on the way to npm and to node.
+pub const LOOKS_MAX: usize = 512;
+/// Links of links on the way to a program, as many as Linux follows.
+pub const LINKS_FOLLOWED_MAX: usize = 40;
+/// How long a file has to have been left alone for its times to tell of the next change: the coarsest clock of a file system counts in two seconds.
+pub const LOOKS_QUIET: Duration = Duration::from_secs(3);
+/// Surroundings (project, variables, home) whose configuration is remembered.
+pub const SURROUNDINGS_MAX: usize = 16;
+/// Registries and remarks of a configuration that is remembered: more are found anew each time.
+pub const SEEN_ENTRIES_MAX: usize = 64;
+/// Bytes of one that is remembered, with the places that were looked at; it usually has a few thousand.
+pub const SEEN_BYTES_MAX: usize = 64 << 10;
+/// How long packages are resolved without a word: nobody takes this for standing still.
+pub const RESOLVING_UNTOLD_MAX: Duration = Duration::from_millis(100);
 /// Registries of crates in cargo's configuration: each may be asked, and nobody has more than a few.
 pub const CARGO_REGISTRIES_MAX: usize = 64;
 /// Steps of `replace-with` in cargo's configuration.

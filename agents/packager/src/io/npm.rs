@@ -4,7 +4,7 @@ pub(crate) mod packument;
 pub(crate) mod search;
 
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -66,13 +66,15 @@ impl NpmClient {
     /// Finds the endpoint on first use.
     pub(crate) fn resolved(&self) -> Result<&Arc<Resolved>> {
         let resolved = self.resolved.get_or_init(|| {
-            let endpoint = endpoints::npm(&self.session.finder())?;
+            let began = Instant::now();
+            let endpoint = endpoints::npm(&self.session.finder(), &self.session.shared.npm_seen);
+            self.session.shared.npm_found.note(&self.session.request.environment, began.elapsed());
+            let endpoint = endpoint?;
             for what in &endpoint.not_followed {
                 tracing::warn!("not followed: {what}");
             }
             let mirrors = self.session.mirrors(Ecosystem::Npm, &endpoint.default);
             let http = self.session.http(Ecosystem::Npm, &endpoint.transport, mirrors)?;
-            self.session.shared.npm_found.note(&self.session.request.environment);
             Ok(Arc::new(Resolved { endpoint, http }))
         });
         resolved.as_ref().map_err(Clone::clone)
@@ -80,8 +82,13 @@ impl NpmClient {
 
     /// Whether memory has all these packages, where finding that out waits for nobody. Then there is nothing to wake another thread for.
     pub(crate) fn has_at_hand(&self, names: &[String]) -> bool {
-        self.session.shared.npm_found.is_last(&self.session.request.environment)
-            && names.iter().all(|name| matches!(self.known(name), Ok(Some(_))))
+        self.has_found() && names.iter().all(|name| matches!(self.known(name), Ok(Some(_))))
+    }
+
+    /// Whether the endpoint is known, or was found at once for these surroundings the last time.
+    pub(crate) fn has_found(&self) -> bool {
+        self.resolved.get().is_some()
+            || self.session.shared.npm_found.is_last(&self.session.request.environment)
     }
 
     /// What memory knows of a name.

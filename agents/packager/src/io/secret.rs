@@ -117,6 +117,11 @@ impl Credentials {
         self.entries.push((scope, credential));
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The credential with the narrowest place that covers `url`.
     pub(crate) fn for_url(&self, url: &Url) -> Option<&(Scope, Credential)> {
         let mut best: Option<&(Scope, Credential)> = None;

@@ -14,38 +14,53 @@ use crate::metadata::cargo::scope::without_secret;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::cargo::lock::{quote, quoted};
 
-/// The purls of one resolution's packages, and of each whether others have it, too, so that it needs a place beside it.
+/// The purls of one resolution's packages in one text, and of each whether others have it, too, so that it needs a place beside it.
 struct Purls {
-    texts: Vec<String>,
+    text: String,
+    ends: Vec<usize>,
     is_shared: Vec<bool>,
 }
 
 impl Purls {
     fn of(packages: &[Package]) -> Self {
-        let texts: Vec<String> = packages.iter().map(Package::purl).collect();
-        let mut is_shared = vec![false; texts.len()];
+        let mut text = String::with_capacity(packages.len() * PURL_BYTES_USUAL);
+        let ends = packages.iter().map(|package| {
+            package.put_purl(&mut text);
+            text.len()
+        });
+        let ends: Vec<usize> = ends.collect();
+        let mut purls = Self { is_shared: vec![false; ends.len()], text, ends };
+        let mut shared = Vec::new();
         if packages.is_sorted_by(|one, next| named(one) <= named(next)) {
             // Those of one purl stand beside each other, as they mostly do.
-            for index in 1..texts.len() {
-                if texts[index - 1] == texts[index] {
-                    is_shared[index - 1] = true;
-                    is_shared[index] = true;
+            let after = 1..packages.len();
+            shared.extend(
+                after.filter(|&it| purls.get(it - 1) == purls.get(it)).map(|it| (it - 1, it)),
+            );
+        } else {
+            let mut firsts: HashMap<&str, usize> = HashMap::with_capacity(packages.len());
+            for index in 0..packages.len() {
+                match firsts.get(purls.get(index)) {
+                    Some(first) => shared.push((*first, index)),
+                    None => drop(firsts.insert(purls.get(index), index)),
                 }
             }
-            return Self { texts, is_shared };
         }
-        let mut firsts: HashMap<&str, usize> = HashMap::with_capacity(texts.len());
-        for (index, purl) in texts.iter().enumerate() {
-            if let Some(first) = firsts.get(purl.as_str()) {
-                is_shared[*first] = true;
-                is_shared[index] = true;
-            } else {
-                firsts.insert(purl, index);
-            }
+        for (one, other) in shared {
+            purls.is_shared[one] = true;
+            purls.is_shared[other] = true;
         }
-        Self { texts, is_shared }
+        purls
+    }
+
+    fn get(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[index]]
     }
 }
+
+/// Bytes of a purl, about.
+const PURL_BYTES_USUAL: usize = 32;
 
 /// What a purl is made of.
 fn named(package: &Package) -> (&str, &str) {
@@ -147,7 +162,7 @@ fn entry(
 ) {
     let package = &resolution.packages[index];
     text.push_str("\n[[package]]\n");
-    line(text, "purl", &purls.texts[index]);
+    line(text, "purl", purls.get(index));
     if package.direct {
         text.push_str("direct = true\n");
     }
@@ -199,7 +214,7 @@ fn entry(
 
 /// As little as says which package is meant.
 fn reference<'p>(index: usize, resolution: &Resolution, purls: &'p Purls) -> Cow<'p, str> {
-    let purl = &purls.texts[index];
+    let purl = purls.get(index);
     // One crate of the default registry has nothing beside it, and needs none: the others have.
     let beside = purls.is_shared[index].then(|| beside(&resolution.packages[index])).flatten();
     match beside {

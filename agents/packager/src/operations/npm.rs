@@ -2,6 +2,7 @@
 
 mod archives;
 mod own;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -9,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use self::telling::Telling;
+pub(super) use self::telling::Word;
 use super::age::told;
 use super::{
     Aim, Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct, read_text,
@@ -20,6 +23,7 @@ use crate::lock::import::{self, Imported};
 use crate::lock::{self, Part};
 use crate::manifest::package_json::{self, RootManifest, named as spelled};
 use crate::metadata::aged::Aged;
+use crate::metadata::npm::Metadata;
 use crate::options::{Choice, Mode};
 use crate::plan::Precondition;
 use crate::resolution::Resolution;
@@ -67,7 +71,10 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     }
     // What is locked says paths as they are written.
     let written = root.clone();
-    let locals = own::find(project, &mut root, &|| task.check_wanted())?;
+    let locals = own::find(project, &mut root, &|| {
+        task.say_npm_when_due();
+        task.check_wanted()
+    })?;
     let named = archives::named_by(&root, &locals);
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
@@ -168,6 +175,10 @@ fn resolve(
     began: Instant,
 ) -> Result<(Resolution, Vec<Precondition>), ResolveError> {
     let declared = |spec: &&Spec| root.declared(&spec.name).is_some();
+    if !task.registries.has_found_npm() {
+        // The installed npm may have to be asked for its configuration, and node for its version.
+        task.npm_word.give(&|| task.say_resolving(Ecosystem::Npm));
+    }
     let updated = match asked.aim {
         Aim::Update(named) => named.iter().filter(declared).collect(),
         _ => Vec::new(),
@@ -196,13 +207,16 @@ fn resolve(
             // The clock is looked at now and then only: a step takes a microsecond, or waits for a registry, whose answers have a limit.
             let step = steps.fetch_add(1, Ordering::Relaxed);
             if step.is_multiple_of(STEPS_PER_LOOK) {
+                task.say_npm_when_due();
                 task.check_resolving(began)
             } else {
                 task.check_wanted()
             }
         },
     };
-    let registry = task.registries.npm();
+    let tell = || task.say_resolving(Ecosystem::Npm);
+    let telling = Telling::new(task.registries.npm(), &task.npm_word, &tell);
+    let registry: &dyn Metadata = &telling;
     let mut resolution = match task.limit(Ecosystem::Npm, asked) {
         None => npm::resolve(&request, registry)?,
         Some(limit) => {

@@ -250,7 +250,11 @@ impl Task<'_> {
                 held: holds.get(ecosystem).unwrap_or(&nothing),
             };
             let began = Instant::now();
-            self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
+            // npm tells by itself when something has to be waited for or takes long: who has all at hand answers before anybody could
+            // read it.
+            if *ecosystem != Ecosystem::Npm {
+                self.say_resolving(*ecosystem);
+            }
             // One that breaks does not take the others along.
             let decide = |asked: &Asked<'_>| match ecosystem {
                 Ecosystem::Npm => npm::decide(self, project, asked),
@@ -275,6 +279,15 @@ impl Task<'_> {
             (ecosystem, decided.unwrap_or_else(left_out))
         };
         decisions.into_iter().map(taken).collect()
+    }
+
+    pub(super) fn say_resolving(&self, ecosystem: Ecosystem) {
+        self.say("resolve", format!("resolving {ecosystem} packages"), 0, 0);
+    }
+
+    /// The same of npm's, where nothing was said and the request takes long.
+    pub(super) fn say_npm_when_due(&self) {
+        self.npm_word.give_when_due(Instant::now(), &|| self.say_resolving(Ecosystem::Npm));
     }
 
     fn write_down(

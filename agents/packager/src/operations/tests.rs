@@ -22,6 +22,7 @@ mod between;
 mod cold;
 mod store;
 mod verify;
+mod words;
 
 /// Projects of the index with their versions, all of one wheel that runs everywhere.
 const INDEX: [(&str, &[&str]); 3] =
@@ -139,6 +140,15 @@ impl World {
         tool: &str,
         request: &impl Serialize,
     ) -> Result<Answer, ToolError> {
+        self.ask_over(&Nobody, tool, request)
+    }
+
+    fn ask_over<Answer: DeserializeOwned>(
+        &self,
+        conversation: &dyn Conversation,
+        tool: &str,
+        request: &impl Serialize,
+    ) -> Result<Answer, ToolError> {
         let mut payload = Vec::new();
         ciborium::into_writer(request, &mut payload).expect("a request");
         let uid = rustix::process::geteuid().as_raw();
@@ -152,7 +162,7 @@ impl World {
             deadline: None,
             priority: 5,
         };
-        let answer = self.packager.call(request, &Nobody)?;
+        let answer = self.packager.call(request, conversation)?;
         Ok(ciborium::from_reader(answer.as_slice()).expect("an answer"))
     }
 

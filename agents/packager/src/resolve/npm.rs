@@ -162,10 +162,11 @@ fn attempt(
 
 /// What is wrong with a requirement of npm that a person writes for a project.
 pub(crate) fn requirement_problem(text: &str) -> Option<&'static str> {
-    match (want::Want::parse(text), named(text)) {
+    // A resolution asks the same at once.
+    match (&want::Wanted::shared(text).want, named(text)) {
         (_, Some(Named::Path { is_archive: true, .. })) => None,
         (_, Some(Named::Path { .. })) => Some("a path on this machine that is no archive"),
-        (want::Want::Unsupported(why), _) => Some(why),
+        (want::Want::Unsupported(why), _) => Some(*why),
         _ => None,
     }
 }

@@ -185,3 +185,14 @@ fn packages_of_debian_are_named_short_and_as_purls() {
         "pkg:deb/debian/g%2B%2B@4:12.2?arch=i386"
     );
 }
+
+#[test]
+fn what_a_purl_leaves_as_it_is_needs_no_encoding() {
+    for character in '\0'..='\u{ff}' {
+        let text = format!("a{character}");
+        let mut put = String::new();
+        super::put_kept(&mut put, &text);
+        let law = percent_encoding::utf8_percent_encode(&text, super::KEPT).to_string();
+        assert_eq!(put, law, "{character:?}");
+    }
+}

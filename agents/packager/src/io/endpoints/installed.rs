@@ -8,7 +8,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::learn::{find_program, programs};
+use super::learn::{places, programs};
+use super::seen::Looks;
 use crate::file_state::FileState;
 use crate::io::environment::{Environment, read_small};
 use crate::io::limits::CONFIGURATION_BYTES_MAX;
@@ -25,14 +26,24 @@ pub(super) struct Npm {
 }
 
 /// The npm of this environment; `None` where it is a wrapper of which nobody can tell what it will start.
-pub(super) fn npm(environment: &Environment) -> Option<Npm> {
-    let program = find_program(environment, "npm")?.canonicalize().ok()?;
+pub(super) fn npm(environment: &Environment, looks: &Looks) -> Option<Npm> {
+    let find = |name| {
+        let mut places = places(environment, name);
+        places.find(|candidate| looks.is_program(candidate))
+    };
+    let program = looks.real(&find("npm")?)?;
     if !program.ends_with("bin/npm-cli.js") {
         return None;
     }
     let package = program.parent()?.parent()?;
-    let node =
-        find_program(environment, "node")?.canonicalize().ok().filter(|node| is_elf(node))?;
+    let node = looks.real(&find("node")?)?;
+    // One that cannot be read for now may be one.
+    if !is_elf(&node).unwrap_or_else(|_| {
+        looks.lose();
+        false
+    }) {
+        return None;
+    }
     // The order of npm's own `loadGlobalPrefix`.
     let prefix = match environment.variable("PREFIX") {
         Some(prefix) => PathBuf::from(prefix),
@@ -45,7 +56,9 @@ pub(super) fn npm(environment: &Environment) -> Option<Npm> {
         }
     };
     let definitions = "node_modules/@npmcli/config/lib/definitions/definitions.js";
-    let default_registry = LAST.default_in(&package.join(definitions));
+    let definitions = package.join(definitions);
+    looks.at_file(&definitions);
+    let default_registry = LAST.default_in(&definitions);
     Some(Npm { default_registry, builtin: package.join("npmrc"), prefix })
 }
 
@@ -63,7 +76,10 @@ impl Last {
         if let Some((_, default)) = last().as_ref().filter(|(known, _)| *known == state) {
             return default.clone();
         }
-        let default = text_of(path).and_then(|text| npm_default(&text));
+        // What could not be read for now is not remembered.
+        let bytes = read_small(path, CONFIGURATION_BYTES_MAX).ok()?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        let default = text.and_then(|text| npm_default(&text));
         *last() = Some((state, default.clone()));
         default
     }
@@ -72,7 +88,7 @@ impl Last {
 /// The default of the first pip on the search path whose files can be found without running anything.
 pub(super) fn pip_index(environment: &Environment) -> Option<String> {
     programs(environment, "python3").find_map(|program| {
-        let real = program.canonicalize().ok().filter(|real| is_elf(real))?;
+        let real = program.canonicalize().ok().filter(|real| is_elf(real).unwrap_or(false))?;
         let name = real.file_name()?.to_str()?.to_owned();
         let minor = name.strip_prefix("python3.")?;
         minor.bytes().all(|byte| byte.is_ascii_digit()).then_some(())?;
@@ -110,15 +126,18 @@ fn is_plain_address(text: &str) -> bool {
     is_web && !text.contains(['\'', '"', '\\', '$', '{']) && !text.contains(char::is_whitespace)
 }
 
+/// What a program begins with.
+const ELF: &[u8] = b"\x7fELF";
+
 fn text_of(path: &Path) -> Option<String> {
     String::from_utf8(read_small(path, CONFIGURATION_BYTES_MAX).ok()??).ok()
 }
 
 /// Whether it is a program of its own, not a script that decides what to start.
-fn is_elf(path: &Path) -> bool {
-    let mut start = [0; 4];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && start == *b"\x7fELF"
+fn is_elf(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::with_capacity(ELF.len());
+    std::fs::File::open(path)?.take(ELF.len() as u64).read_to_end(&mut start)?;
+    Ok(start == ELF)
 }
 
 #[cfg(test)]
@@ -174,7 +193,9 @@ mod tests {
     #[test]
     fn npm_tells_its_registry_and_its_places_without_being_started() {
         let mut machine = Machine::new().with_npm(DEFINITION);
-        let npm_of = |machine: &Machine| npm(&machine.environment).expect("npm's package");
+        let npm_of = |machine: &Machine| {
+            npm(&machine.environment, &Looks::default()).expect("npm's package")
+        };
         let found = npm_of(&machine);
         assert_eq!(found.default_registry.as_deref(), Some("https://r.example.invalid/"));
         assert_eq!(found.builtin, machine.at("lib/node_modules/npm/npmrc"));
@@ -190,7 +211,9 @@ mod tests {
     #[test]
     fn an_npm_that_was_installed_anew_is_read_anew() {
         let machine = Machine::new().with_npm(DEFINITION);
-        let default = |machine: &Machine| npm(&machine.environment).expect("npm").default_registry;
+        let default = |machine: &Machine| {
+            npm(&machine.environment, &Looks::default()).expect("npm").default_registry
+        };
         assert_eq!(default(&machine).as_deref(), Some("https://r.example.invalid/"));
         assert_eq!(default(&machine), default(&machine));
         let path =
@@ -204,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_is_not_taken_for_a_script() {
+        let machine = Machine::new();
+        machine.write("bin/node", b"\x7fELF...");
+        machine.write("bin/short", b"\x7fE");
+        assert!(is_elf(&machine.at("bin/node")).expect("read"));
+        assert!(!is_elf(&machine.at("bin/short")).expect("read"));
+        // Reading a directory fails, as reading anything does without descriptors.
+        assert!(is_elf(&machine.at("bin")).is_err());
+    }
+
+    #[test]
     fn an_unknown_form_is_not_guessed_at() {
         for definition in [
             "",
@@ -212,7 +246,10 @@ mod tests {
             "registry: new Definition('registry', {\n default: 'file:///x',\n",
         ] {
             let machine = Machine::new().with_npm(definition);
-            assert_eq!(npm(&machine.environment).expect("npm").default_registry, None);
+            assert_eq!(
+                npm(&machine.environment, &Looks::default()).expect("npm").default_registry,
+                None
+            );
         }
         assert_eq!(pip_default("\nPyPI = PackageIndex(\"https://x/\")"), None);
         assert_eq!(
@@ -225,10 +262,10 @@ mod tests {
     fn a_wrapper_of_npm_or_node_is_asked_and_not_read() {
         let machine = Machine::new().with_npm(DEFINITION);
         machine.write("shims/node", b"#!/bin/sh\nexec something\n");
-        assert_eq!(npm(&machine.environment), None);
+        assert_eq!(npm(&machine.environment, &Looks::default()), None);
         std::fs::remove_file(machine.at("shims/node")).expect("removed");
         machine.write("shims/npm", b"#!/bin/sh\nexec something\n");
-        assert_eq!(npm(&machine.environment), None);
+        assert_eq!(npm(&machine.environment, &Looks::default()), None);
     }
 
     #[test]
@@ -247,6 +284,6 @@ mod tests {
     fn what_the_project_brings_is_not_read() {
         let mut machine = Machine::new().with_npm(DEFINITION);
         machine.environment.project = machine.at("");
-        assert_eq!(npm(&machine.environment), None);
+        assert_eq!(npm(&machine.environment, &Looks::default()), None);
     }
 }

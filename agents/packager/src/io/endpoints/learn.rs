@@ -252,6 +252,17 @@ pub(super) fn programs<'e>(
     environment: &'e Environment,
     name: &'e str,
 ) -> impl Iterator<Item = PathBuf> + 'e {
+    places(environment, name).filter(|candidate| {
+        let metadata = std::fs::metadata(candidate);
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+    })
+}
+
+/// Where programs of that name would be, in the order of `PATH`, leaving out places that a project controls.
+pub(super) fn places<'e>(
+    environment: &'e Environment,
+    name: &'e str,
+) -> impl Iterator<Item = PathBuf> + 'e {
     let path = environment.variable("PATH").unwrap_or_default();
     path.split(':')
         .map(Path::new)
@@ -260,10 +271,6 @@ pub(super) fn programs<'e>(
             !directory.starts_with(&environment.project) || environment.project == Path::new("/")
         })
         .map(move |directory| directory.join(name))
-        .filter(|candidate| {
-            let metadata = std::fs::metadata(candidate);
-            metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
-        })
 }
 
 /// Runs the program without registry configuration; `None` when it fails, hangs, or says nothing usable.

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use super::seen::Looks;
 use super::{Finder, ProxyAddress, TransportSettings, installed, registry_url};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -32,6 +33,28 @@ impl NpmEndpoint {
         let scope = name.split_once('/').map(|(scope, _)| scope);
         scope.and_then(|scope| self.scopes.get(scope)).unwrap_or(&self.default)
     }
+
+    /// Whether something of it is nobody else's business.
+    pub(super) fn holds_secret(&self) -> bool {
+        let transport = &self.transport;
+        let mut proxies = [&transport.http_proxy, &transport.https_proxy].into_iter().flatten();
+        let mut registries = self.scopes.values().chain([&self.default]);
+        !self.credentials.is_empty()
+            || proxies.any(|ProxyAddress(address)| address.contains(['@', '?']))
+            || registries.any(|url| url.query().is_some())
+    }
+
+    /// How many things it names, and the bytes of all that is written in it.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        let Self { default, scopes, credentials: _, transport, not_followed } = self;
+        let TransportSettings { authorities, http_proxy, https_proxy, no_proxy } = transport;
+        let scoped = scopes.iter().map(|(scope, url)| scope.len() + url.as_str().len());
+        let proxies = [http_proxy, https_proxy].into_iter().flatten().map(|it| it.0.len());
+        let others = authorities.iter().map(|path| path.as_os_str().len());
+        let others = others.chain(not_followed.iter().map(String::len)).chain(proxies);
+        let bytes: usize = scoped.chain(others).chain(no_proxy.iter().map(String::len)).sum();
+        (scopes.len() + not_followed.len(), bytes + default.as_str().len())
+    }
 }
 
 /// One source of settings, stronger ones first in a list of them.
@@ -44,9 +67,9 @@ struct Layer {
 }
 
 /// Finds npm's endpoint.
-pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
-    let installed = installed::npm(finder.environment);
-    let layers = layers(finder, installed.as_ref())?;
+pub(super) fn find(finder: &Finder<'_>, looks: &Looks) -> Result<NpmEndpoint> {
+    let installed = installed::npm(finder.environment, looks);
+    let layers = layers(finder, installed.as_ref(), looks)?;
     let mut credentials = Credentials::default();
     let mut take = |mut url: Url| {
         let credential = take_userinfo(&mut url);
@@ -59,7 +82,7 @@ pub(crate) fn find(finder: &Finder<'_>) -> Result<NpmEndpoint> {
         Some(url) => take(url.clone()),
         None => match first(&layers, "registry", false) {
             Some((text, layer)) => take(registry_url(text, &layer.name)?),
-            None => take(learnt_default(finder, installed)?),
+            None => take(learnt_default(finder, installed, looks)?),
         },
     };
     let mut scopes = BTreeMap::new();
@@ -93,22 +116,29 @@ fn not_followed(environment: &Environment, layers: &[Layer]) -> Vec<String> {
                 "ca" | "ca[]" | "cert" | "key" | "certfile" | "keyfile" => is_set,
                 _ => false,
             };
-            if counts {
-                found.push(format!("`{key}` in {}", layer.name));
+            let what = || format!("`{key}` in {}", layer.name);
+            if let Some(what) = counts.then(what).filter(|what| !found.contains(what)) {
+                found.push(what);
             }
         }
     }
     if environment.variable("NODE_TLS_REJECT_UNAUTHORIZED") == Some("0") {
         found.push("the environment variable `NODE_TLS_REJECT_UNAUTHORIZED`".to_owned());
     }
-    found.dedup();
     found
 }
 
 /// The registry that npm itself would use if nobody configured one.
-fn learnt_default(finder: &Finder<'_>, installed: Option<installed::Npm>) -> Result<Url> {
+fn learnt_default(
+    finder: &Finder<'_>,
+    installed: Option<installed::Npm>,
+    looks: &Looks,
+) -> Result<Url> {
     let read = installed.and_then(|npm| npm.default_registry);
-    let asked = || finder.learner.npm_registry(finder.environment, finder.cancellation);
+    let asked = || {
+        looks.lose();
+        finder.learner.npm_registry(finder.environment, finder.cancellation)
+    };
     let learnt = read.or_else(asked).ok_or_else(|| {
         Error::new(Kind::Failed, "registry-unknown", "no registry is known for npm packages")
             .hint("install npm, or name a registry with `--registry npm=URL` or in `~/.npmrc`")
@@ -116,7 +146,11 @@ fn learnt_default(finder: &Finder<'_>, installed: Option<installed::Npm>) -> Res
     registry_url(&learnt, "what npm says of itself")
 }
 
-fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec<Layer>> {
+fn layers(
+    finder: &Finder<'_>,
+    installed: Option<&installed::Npm>,
+    looks: &Looks,
+) -> Result<Vec<Layer>> {
     let environment = finder.environment;
     let variables = from_variables(environment);
     let mut layers = vec![Layer {
@@ -125,6 +159,7 @@ fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec
         name: "an environment variable `npm_config_...`".to_owned(),
     }];
     let read = |layers: &mut Vec<Layer>, path: &Path, trusted: bool| -> Result<()> {
+        looks.at_file(path);
         if let Some(text) = finder.configuration(path)? {
             let values = parse(&text, trusted.then_some(environment));
             layers.push(Layer { values, trusted, name: format!("`{}`", path.display()) });
@@ -149,6 +184,7 @@ fn layers(finder: &Finder<'_>, installed: Option<&installed::Npm>) -> Result<Vec
     let set = |name: &str| path_in(&layers, name).or_else(|| path_in(&builtin, name));
     let below = |prefix: PathBuf| prefix.join("etc/npmrc");
     let asked = || {
+        looks.lose();
         let learnt = finder.learner.npm_global_config(environment, finder.cancellation);
         learnt.map(PathBuf::from)
     };

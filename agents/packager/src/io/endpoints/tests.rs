@@ -34,7 +34,7 @@ impl Found {
     }
 
     fn npm(&self) -> NpmEndpoint {
-        npm(&self.finder()).expect("an endpoint")
+        npm(&self.finder(), &NpmSeen::default()).expect("an endpoint")
     }
 
     fn pypi(&self) -> PypiEndpoint {
@@ -185,7 +185,7 @@ fn without_npm_and_configuration_the_error_says_what_to_do() {
     let mut world = World::new();
     world.set("PATH", "/nowhere");
     let found = Found::new(world);
-    let error = npm(&found.finder()).expect_err("nothing known");
+    let error = npm(&found.finder(), &NpmSeen::default()).expect_err("nothing known");
     assert_eq!(error.code, "registry-unknown");
     assert!(error.hint.expect("advice").contains("--registry npm="));
     let error = pypi(&found.finder()).expect_err("nothing known");
@@ -477,7 +477,7 @@ fn a_pipe_or_a_huge_file_in_the_project_does_not_harm() {
     assert_eq!(found.npm().default, url("https://r.example.invalid/"));
     std::fs::remove_file(&pipe).expect("removed");
     std::fs::write(&pipe, vec![b'\n'; 2 << 20]).expect("a huge file");
-    assert!(npm(&found.finder()).is_err());
+    assert!(npm(&found.finder(), &NpmSeen::default()).is_err());
 }
 
 #[test]
@@ -505,6 +505,6 @@ proptest::proptest! {
             world.write(file, &text);
         }
         let found = Found::new(world);
-        let _ = (npm(&found.finder()), pypi(&found.finder()), cargo(&found.finder()));
+        let _ = (npm(&found.finder(), &NpmSeen::default()), pypi(&found.finder()), cargo(&found.finder()));
     }
 }

@@ -68,12 +68,15 @@ impl Guide {
     }
 }
 
+/// A node whose turn comes by its depth, then by its place.
+type Queued = (u32, Option<Arc<[u8]>>, NodeId);
+
 pub(super) struct Builder<'a> {
     pub(super) tree: Tree<'a>,
     pub(super) top: NodeId,
     pub(super) stages: HashMap<NodeId, NodeId>,
     request: &'a Request<'a>,
-    queue: BTreeSet<(u32, Arc<[u8]>, NodeId)>,
+    queue: BTreeSet<Queued>,
     seen: HashSet<NodeId>,
     explicit: HashSet<EdgeId>,
     /// The project's own packages whose turn comes when the project itself has what it needs.
@@ -362,14 +365,14 @@ impl<'a> Builder<'a> {
             return Some((self.top, place));
         }
         let at = place.find("/node_modules/")?;
-        let start = self.tree.locals().find(|&id| *self.tree.node(id).place == place[..at])?;
+        let start = self.tree.locals().find(|&id| self.tree.node(id).place() == &place[..at])?;
         Some((start, &place[at + 1..]))
     }
 
     fn enqueue(&mut self, node: NodeId) {
         let one = self.tree.node(node);
         if one.placed {
-            self.queue.insert((one.depth, Arc::clone(&one.place_key), node));
+            self.queue.insert((one.depth, one.place_key.clone(), node));
         }
     }
 
@@ -437,7 +440,7 @@ impl<'a> Builder<'a> {
                 .filter(|&one| one != above && self.tree.is_below(one, above))
                 .filter(|&one| self.tree.satisfies(one, edge))
                 .min_by_key(|&one| {
-                    (self.tree.node(one).depth, Arc::clone(&self.tree.node(one).place_key))
+                    (self.tree.node(one).depth, self.tree.node(one).place_key.clone())
                 });
             if let Some(found) = nearest {
                 return Ok(found);

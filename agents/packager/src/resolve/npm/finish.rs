@@ -314,7 +314,7 @@ fn write_down(
         let Content::Package(package) = builder.tree.node(node).content else { continue };
         let package = builder.tree.catalogue.package(package);
         let name = builder.tree.catalogue.known.names.text_ref(package.name);
-        nodes.push((name, &package.ready.entry.version, &builder.tree.node(node).place, node));
+        nodes.push((name, &package.ready.entry.version, builder.tree.node(node).place(), node));
     }
     nodes.sort_unstable();
     // By node, behind its number so that none is 0.
@@ -366,7 +366,7 @@ fn write_down(
 
 /// The links in the tree, and where they lead.
 fn links(builder: &Builder<'_>, kept: &Installed) -> Vec<Link> {
-    let place = |node: NodeId| builder.tree.node(node).place.to_string();
+    let place = |node: NodeId| builder.tree.node(node).place().to_owned();
     let mut links: Vec<Link> = kept
         .nodes
         .iter()

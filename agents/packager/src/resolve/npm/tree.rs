@@ -79,11 +79,19 @@ pub(super) struct Node {
     pub(super) stands_for: Option<NodeId>,
     pub(super) depth: u32,
     pub(super) rule: Option<RuleId>,
-    /// Where it is, relative to the project; empty for tops and in stages.
-    pub(super) place: Arc<str>,
-    pub(super) place_key: Arc<[u8]>,
+    /// Where it is, relative to the project; nowhere for tops and in stages.
+    place: Option<Arc<str>>,
+    /// By which places are put in order.
+    pub(super) place_key: Option<Arc<[u8]>>,
     /// Whether it is part of the project's tree now.
     pub(super) placed: bool,
+}
+
+impl Node {
+    /// Where it is; empty for what is nowhere.
+    pub(super) fn place(&self) -> &str {
+        self.place.as_deref().unwrap_or_default()
+    }
 }
 
 /// What is wrong with an edge.
@@ -127,8 +135,6 @@ pub(super) struct Tree<'a> {
     placed_count: usize,
     /// The project's own packages that something links to.
     locals: Vec<NodeId>,
-    /// The place, and its key, of whatever has none.
-    nowhere: (Arc<str>, Arc<[u8]>),
     /// The shape of whatever needs nothing.
     bare: Arc<Shape>,
     /// Where places and their keys are put together.
@@ -146,7 +152,6 @@ impl<'a> Tree<'a> {
             tables: Tables::take(room),
             placed_count: 0,
             locals: Vec::new(),
-            nowhere: ("".into(), Arc::from([])),
             bare: Arc::default(),
             scratch: Default::default(),
         }
@@ -353,8 +358,8 @@ impl<'a> Tree<'a> {
             stands_for: None,
             depth: 0,
             rule: None,
-            place: Arc::clone(&self.nowhere.0),
-            place_key: Arc::clone(&self.nowhere.1),
+            place: None,
+            place_key: None,
             placed: false,
         });
         id
@@ -392,14 +397,14 @@ impl<'a> Tree<'a> {
         let (mut place, mut key) = std::mem::take(&mut self.scratch);
         place.clear();
         key.clear();
-        let above = &*self.node(parent).place;
+        let above = self.node(parent).place();
         place.push_str(above);
         place.push_str(if above.is_empty() { "node_modules/" } else { "/node_modules/" });
         place.push_str(self.catalogue.known.names.text_ref(self.node(id).name));
         put_sort_key(&mut key, &place);
         let node = self.node_mut(id);
-        node.place = Arc::from(&*place);
-        node.place_key = Arc::from(&*key);
+        node.place = Some(Arc::from(&*place));
+        node.place_key = Some(Arc::from(&*key));
         self.scratch = (place, key);
     }
 

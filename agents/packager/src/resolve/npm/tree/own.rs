@@ -64,18 +64,18 @@ impl<'a> Tree<'a> {
         let around = self
             .locals()
             .filter(|&one| {
-                let rest = place.strip_prefix(&*self.node(one).place);
+                let rest = place.strip_prefix(self.node(one).place());
                 rest.is_some_and(|rest| rest.starts_with('/'))
             })
-            .max_by_key(|&one| self.node(one).place.len());
+            .max_by_key(|&one| self.node(one).place().len());
         let id = self.make(name, Content::Local(local));
         let text = self.catalogue.known.names.text(name);
         let rule = self.node(top).rule.map(|rule| self.rules.for_edge(rule, &text, None));
         let node = self.node_mut(id);
         node.parent = Some(around.unwrap_or(top));
         node.placed = true;
-        node.place_key = Arc::from(sort_key(&place));
-        node.place = place;
+        node.place_key = Some(Arc::from(sort_key(&place)));
+        node.place = Some(place);
         node.rule = rule;
         self.locals.push(id);
         self.open_edges(id);
