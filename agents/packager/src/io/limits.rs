@@ -159,6 +159,14 @@ pub const MISSING_FRESH_FOR: Duration = Duration::from_secs(60);
 pub const MEMORY_BYTES_MAX: usize = 96 << 20;
 /// Metadata on disk, in bytes.
 pub const DISK_BYTES_MAX: u64 = 512 << 20;
+/// A pack of answers is not appended to any more when it has one of so many parts of that: what is swept away is a pack.
+pub const PACKS_PER_CACHE: u64 = 8;
+/// Packs that there may be: one for each process that writes at the same time, and those that are full.
+pub const PACKS_MAX: u32 = 64;
+/// Bytes of a pack's index: 95,000 answers.
+pub const PACK_INDEX_BYTES_MAX: u64 = 8 << 20;
+/// How often a process looks for answers that others have written.
+pub const DISK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Entries written between two looks at the size of the cache on disk.
 pub const DISK_WRITES_PER_SWEEP: u64 = 2_048;
 
