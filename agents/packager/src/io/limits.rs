@@ -88,6 +88,8 @@ pub const FILE_THREADS_MAX: usize = FILES_AT_ONCE_MAX + 8;
 /// Pools of connections kept, one per set of CA files and proxies; a machine has one or two.
 pub const TRANSPORTS_MAX: usize = 16;
 
+/// Of the size that a server announces so much is made room for at once: what no byte came for takes no memory, but it takes addresses.
+pub const ANNOUNCED_BYTES_MAX: usize = 8 << 20;
 /// A packument: the biggest known are about 60 MB in the full form.
 pub const PACKUMENT_BYTES_MAX: usize = 160 << 20;
 /// A page of a Python index: the biggest known are about 30 MB.
