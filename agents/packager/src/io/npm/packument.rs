@@ -25,7 +25,7 @@ pub(crate) fn parse(
     registry: &Url,
 ) -> Result<Packument, serde_json::Error> {
     let raw = RawPackument::read(bytes)?;
-    let finish = |(text, raw, published): (Cow<'_, str>, RawVersion<'_>, Option<&str>)| {
+    let finish = |(text, raw, published): (Cow<'_, str>, Box<RawVersion<'_>>, Option<&str>)| {
         let version = raw.finish(&text, name, registry, published)?;
         Some((text.into_owned(), Arc::new(version)))
     };
@@ -39,9 +39,9 @@ fn own_name(own: Option<String>, asked: &str) -> String {
 
 /// Versions in the order of their texts, of several with one text the last, each with the time that is said of it.
 fn in_order<'a, 'de>(
-    mut versions: Vec<(Cow<'de, str>, RawVersion<'de>)>,
+    mut versions: Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>,
     times: &'a [(Cow<'de, str>, Cow<'de, str>)],
-) -> impl Iterator<Item = (Cow<'de, str>, RawVersion<'de>, Option<&'a str>)> {
+) -> impl Iterator<Item = (Cow<'de, str>, Box<RawVersion<'de>>, Option<&'a str>)> {
     versions.reverse();
     versions.sort_by(|(one, _), (other, _)| one.cmp(other));
     versions.dedup_by(|(one, _), (other, _)| one == other);
@@ -85,7 +85,7 @@ impl<'de> RawPackument<'de> {
 
 /// As they stand there.
 #[derive(Default)]
-struct Versions<'de>(Vec<(Cow<'de, str>, RawVersion<'de>)>);
+struct Versions<'de>(Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>);
 
 /// Publication times; as many as versions, so beyond the bound of ordinary tables.
 #[derive(Default)]
@@ -140,8 +140,9 @@ impl<'de> Borrow<'de> for Versions<'de> {
                 let message = format!("it has more than {VERSIONS_MAX} versions");
                 return Err(serde::de::Error::custom(message));
             }
-            let mut version = RawVersion::default();
-            lend!(object, version);
+            // In a box, since they are put in order.
+            let mut version = Box::new(RawVersion::default());
+            lend!(object, *version);
             self.0.push((text, version));
         }
         Ok(())
@@ -517,8 +518,11 @@ impl RawVersion<'_> {
 
 /// An absolute address. Old packuments say `http:` for what is served over `https:` by the same host.
 fn tarball_url<'a>(text: &'a str, registry: &Url) -> Option<Cow<'a, str>> {
-    if text.starts_with("https://") && !text.contains(['@', '#']) {
-        // By far the most frequent case, checked when it is fetched; parsing thousands takes milliseconds.
+    // By far the most frequent cases: parsing thousands takes milliseconds. What an address elsewhere is worth is checked when it is
+    // fetched; one below the registry's own is what parsing would make of it.
+    let is_elsewhere =
+        || text.starts_with("https://") && !text.bytes().any(|byte| matches!(byte, b'@' | b'#'));
+    if is_plainly_below(text, registry) || is_elsewhere() {
         return Some(Cow::Borrowed(text));
     }
     let mut url = registry.join(text).ok()?;
@@ -532,6 +536,21 @@ fn tarball_url<'a>(text: &'a str, registry: &Url) -> Option<Cow<'a, str>> {
         url.set_scheme("https").ok()?;
     }
     matches!(url.scheme(), "https" | "http").then(|| Cow::Owned(url.into()))
+}
+
+/// Whether an address continues the registry's in characters that mean themselves.
+fn is_plainly_below(text: &str, registry: &Url) -> bool {
+    let Some(rest) = text.strip_prefix(registry.as_str()) else { return false };
+    let means_itself = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'@' | b'~')
+    };
+    let is_plain = registry.username().is_empty()
+        && registry.password().is_none()
+        && registry.query().is_none()
+        && registry.fragment().is_none()
+        && registry.path().ends_with('/');
+    // Parts that begin with a dot may mean another one.
+    is_plain && rest.bytes().all(means_itself) && !rest.starts_with('.') && !rest.contains("/.")
 }
 
 /// Commands as npm links them: the name is the last part of what is written, the path cannot leave the package.

@@ -29,13 +29,13 @@ pub(crate) fn pack(bytes: &[u8], name: &str, registry: &Url) -> Result<(String, 
 }
 
 fn pack_all<'de>(
-    versions: Vec<(Cow<'de, str>, RawVersion<'de>)>,
+    versions: Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>,
     times: Vec<(Cow<'de, str>, Cow<'de, str>)>,
     (own, tags): (&str, &BTreeMap<String, String>),
     (name, registry): (&str, &Url),
 ) -> Result<Bytes, ArchiveError> {
     let mut packer = Packer::new(own, tags);
-    let mut before: Option<(RawVersion<'_>, Option<Version>)> = None;
+    let mut before: Option<(Box<RawVersion<'_>>, Option<Version>)> = None;
     for (text, raw, published) in in_order(versions, &times) {
         let known = before.take().filter(|(before, _)| before.has_same_tables(&raw));
         let is_known = known.is_some();

@@ -247,6 +247,20 @@ proptest! {
     }
 
     #[test]
+    fn an_address_that_is_not_parsed_is_what_parsing_makes_of_it(
+        base in "(https|http)://(u@|)r\\.example\\.invalid(:80|:443|:8080|)/(npm/|n%70m/|npm|)",
+        rest in "([a-z@./\\\\~_-]|%2e|\\?|#|:|\\+){0,8}",
+    ) {
+        let registry = Url::parse(&base).expect("an address");
+        let text = format!("{registry}{rest}");
+        if is_plainly_below(&text, &registry) {
+            let parsed = registry.join(&text).expect("an address");
+            assert_eq!(parsed.as_str(), text);
+            assert!(parsed.username().is_empty() && parsed.fragment().is_none());
+        }
+    }
+
+    #[test]
     fn no_integrity_makes_the_parser_panic(text in "\\PC{0,64}") {
         let _ = integrity(&text);
     }

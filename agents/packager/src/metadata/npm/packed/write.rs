@@ -151,7 +151,16 @@ struct Writer {
     /// Where tables with these bytes begin.
     written: HashMap<Vec<u8>, u32>,
     details: Vec<u8>,
+    /// The texts that were last in the places where the same one mostly stands again.
+    recent: [Option<u32>; RECENT],
 }
+
+/// Places of a version in which mostly what is there for the one before it.
+const RECENT: usize = 4;
+const ENGINE: usize = 0;
+const DEPRECATION: usize = 1;
+const BEFORE: usize = 2;
+const BEHIND: usize = 3;
 
 impl Writer {
     fn version(
@@ -171,7 +180,7 @@ impl Writer {
                 numbers = [major, minor, patch];
             }
         }
-        let engine = engine.map_or(0, |text| self.id(text) + 1);
+        let engine = engine.map_or(0, |text| self.id_again(ENGINE, text) + 1);
         let details = u32::try_from(self.details.len()).map_err(too_large)?;
         self.details_of(line);
         let [major, minor, patch] = numbers;
@@ -212,13 +221,14 @@ impl Writer {
 
     fn details_of(&mut self, line: &Line<'_>) {
         let mut out = std::mem::take(&mut self.details);
-        self.optional(&mut out, line.deprecated);
+        let deprecated = line.deprecated.map(|text| self.id_again(DEPRECATION, text));
+        put_number(&mut out, deprecated.map_or(0, |id| u64::from(id) + 1));
         self.optional(&mut out, line.published);
         match line.tarball.rsplit_once(line.text) {
             Some((before, behind)) => {
                 put_number(&mut out, 1);
-                self.put(&mut out, before);
-                self.put(&mut out, behind);
+                put_number(&mut out, self.id_again(BEFORE, before).into());
+                put_number(&mut out, self.id_again(BEHIND, behind).into());
             }
             None => {
                 put_number(&mut out, 0);
@@ -242,6 +252,23 @@ impl Writer {
         self.ends.push(self.texts.len() as u32);
         self.ids.insert(text.to_owned(), id);
         id
+    }
+
+    /// The same for a text that probably is the one that was last in its place, which is found out faster than it is looked up.
+    fn id_again(&mut self, place: usize, text: &str) -> u32 {
+        if let Some(id) = self.recent[place].filter(|id| self.text_of(*id) == text.as_bytes()) {
+            return id;
+        }
+        let id = self.id(text);
+        self.recent[place] = Some(id);
+        id
+    }
+
+    fn text_of(&self, id: u32) -> &[u8] {
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| *end as usize);
+        let at = id as usize;
+        let start = at.checked_sub(1).map_or(0, end);
+        self.texts.get(start..end(at)).unwrap_or_default()
     }
 
     fn put(&mut self, out: &mut Vec<u8>, text: &str) {
