@@ -90,6 +90,8 @@ pub const TRANSPORTS_MAX: usize = 16;
 
 /// Of the size that a server announces so much is made room for at once: what no byte came for takes no memory, but it takes addresses.
 pub const ANNOUNCED_BYTES_MAX: usize = 8 << 20;
+/// An answer that is read by the thread that moved its bytes: it takes some ten microseconds, as long as waking another thread.
+pub const READ_WHERE_IT_ARRIVES_BYTES_MAX: usize = 16 << 10;
 /// A packument: the biggest known are about 60 MB in the full form.
 pub const PACKUMENT_BYTES_MAX: usize = 160 << 20;
 /// A page of a Python index: the biggest known are about 30 MB.
