@@ -1,33 +1,32 @@
-//! What registries answered, kept on disk: one file per answer, written atomically, never trusted to be whole.
+//! What registries answered, kept on disk in a few packs ([`packs`]), never trusted to be whole.
 //!
-//! A file holds a magic line, the length of a header, the header (JSON), the archive that is read instead of the body
-//! where it can be (it may be missing), and the body. Its time of modification is when the answer was last confirmed. The directory is ours alone (0700), since answers may be private; the
-//! file's name is a hash of what was asked, of whom, and with which credential.
+//! Of an answer a pack holds a header (the key and the validators), the archive that is read instead of the body where it can be (it
+//! may be missing), and the body; where they begin, and when the answer was last confirmed, stands in the pack's index. The directory
+//! is ours alone (0700), since answers may be private; the key is a hash of what was asked, of whom, and with which credential.
 
 pub(crate) mod memory;
+mod packs;
+mod record;
 
-use crate::hex::hex;
-use std::fs::{File, FileTimes};
-use std::io::{IoSlice, Write};
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use self::packs::{Known, Own, Place};
+use self::record::Record;
 use super::http::Validators;
-use super::limits::{DISK_BYTES_MAX, DISK_WRITES_PER_SWEEP, PACKUMENT_BYTES_MAX};
+use super::limits::{DISK_BYTES_MAX, DISK_WRITES_PER_SWEEP, PACKS_PER_CACHE};
 use super::secret::Credentials;
 
-const MAGIC: &[u8] = b"bolide metadata 2\n";
 /// Header: a few validators; servers that send more get no revalidation.
 const HEADER_BYTES_MAX: usize = 16 << 10;
-/// What is read at first: the header of nearly all answers.
-const HEADER_BYTES_USUAL: usize = 1 << 10;
-/// An entry with both of its forms.
-const ENTRY_BYTES_MAX: u64 = 2 * (PACKUMENT_BYTES_MAX + HEADER_BYTES_MAX) as u64;
 
 /// What was asked, of whom, with which credential: a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -58,24 +57,19 @@ impl Key {
     }
 }
 
-/// What stands before a body.
+/// What stands before a body, behind the key.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Header {
+struct Header {
     #[serde(flatten)]
-    pub(crate) validators: Validators,
-    archive_bytes: u64,
-    body_bytes: u64,
-    body_crc: u32,
+    validators: Validators,
 }
 
 /// One stored answer, of which only the header was read.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    file: File,
-    header: Header,
-    /// Where the archive begins in the file.
-    start: u64,
-    confirmed: SystemTime,
+    data: Arc<File>,
+    record: Record,
+    validators: Validators,
 }
 
 /// One stored answer.
@@ -87,39 +81,50 @@ pub(crate) struct Entry {
 
 impl Stored {
     pub(crate) fn validators(&self) -> &Validators {
-        &self.header.validators
+        &self.validators
     }
 
     /// When it was last confirmed.
     pub(crate) fn confirmed(&self) -> SystemTime {
-        self.confirmed
+        self.record.confirmed
     }
 
     /// How old it is; an entry from the future (the clock was set back) is infinitely old.
     pub(crate) fn age(&self, now: SystemTime) -> Duration {
-        now.duration_since(self.confirmed).unwrap_or(Duration::MAX)
+        now.duration_since(self.record.confirmed).unwrap_or(Duration::MAX)
     }
 
     /// The archive, whose own checksum tells whether it is whole.
     pub(crate) fn archive(&self) -> Option<Vec<u8>> {
-        if self.header.archive_bytes == 0 {
+        let length = self.record.archive_bytes;
+        if length == 0 {
             return None;
         }
-        self.part(self.start, self.header.archive_bytes)
+        self.part(u64::from(self.record.header_bytes), length)
     }
 
     /// The answer itself, if it is whole.
     pub(crate) fn entry(&self) -> Option<Entry> {
-        let body = self.part(self.start + self.header.archive_bytes, self.header.body_bytes)?;
-        let is_whole = crc(&body) == self.header.body_crc;
-        is_whole.then(|| Entry { validators: self.header.validators.clone(), body })
+        let start = u64::from(self.record.header_bytes) + u64::from(self.record.archive_bytes);
+        let body = self.part(start, self.record.body_bytes)?;
+        let is_whole = crc(&body) == self.record.body_crc;
+        is_whole.then(|| Entry { validators: self.validators.clone(), body })
     }
 
-    fn part(&self, start: u64, length: u64) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; usize::try_from(length).ok()?];
-        self.file.read_exact_at(&mut bytes, start).ok()?;
-        Some(bytes)
+    fn part(&self, start: u64, length: u32) -> Option<Vec<u8>> {
+        read(&self.data, self.record.offset.checked_add(start)?, length)
     }
+}
+
+fn read(file: &File, start: u64, length: u32) -> Option<Vec<u8>> {
+    // What is not there is not made room for.
+    let end = start.checked_add(length.into())?;
+    if length as usize > HEADER_BYTES_MAX && end > file.metadata().ok()?.len() {
+        return None;
+    }
+    let mut bytes = vec![0; length as usize];
+    file.read_exact_at(&mut bytes, start).ok()?;
+    Some(bytes)
 }
 
 /// The directory with the answers.
@@ -128,6 +133,9 @@ pub(crate) struct Disk {
     directory: PathBuf,
     bytes_max: u64,
     writes: AtomicU64,
+    known: Mutex<Known>,
+    /// The pack that is appended to, once something was. Locked before `known`.
+    own: Mutex<Option<Own>>,
 }
 
 impl Disk {
@@ -136,43 +144,37 @@ impl Disk {
     }
 
     fn with_limit(cache_dir: &Path, bytes_max: u64) -> Self {
-        Self { directory: cache_dir.join("metadata"), bytes_max, writes: AtomicU64::new(0) }
+        Self {
+            directory: cache_dir.join("metadata"),
+            bytes_max,
+            writes: AtomicU64::new(0),
+            known: Mutex::default(),
+            own: Mutex::default(),
+        }
     }
 
-    fn path(&self, key: Key) -> PathBuf {
-        let name = hex(&key.0);
-        self.directory.join(&name[..2]).join(&name[2..])
-    }
-
-    /// Whether there may be an answer; does not wait for more than the directory.
+    /// Whether there may be an answer; waits for the disk only where something was written by others.
     pub(crate) fn has(&self, key: Key) -> bool {
-        self.path(key).exists()
+        self.find(key).is_some()
+    }
+
+    fn find(&self, key: Key) -> Option<Place> {
+        let mut known = lock(&self.known);
+        known.find(&self.directory, key).filter(|place| !place.record.is_gone).cloned()
     }
 
     /// The stored answer; whatever is damaged does not exist.
     pub(crate) fn open(&self, key: Key) -> Option<Stored> {
-        let file = File::open(self.path(key)).ok()?;
-        let metadata = file.metadata().ok()?;
-        let mut bytes = [0; HEADER_BYTES_USUAL];
-        let got = file.read_at(&mut bytes, 0).ok()?;
-        let rest = bytes[..got].strip_prefix(MAGIC)?;
-        let (length, rest) = rest.split_first_chunk::<4>()?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let begin = MAGIC.len() + 4;
-        let header: Header = match rest.get(..length) {
-            Some(text) => serde_json::from_slice(text).ok()?,
-            None if length <= HEADER_BYTES_MAX => {
-                let mut text = vec![0; length];
-                file.read_exact_at(&mut text, begin as u64).ok()?;
-                serde_json::from_slice(&text).ok()?
-            }
-            None => return None,
-        };
-        let start = (begin + length) as u64;
-        let end = start.checked_add(header.archive_bytes)?.checked_add(header.body_bytes)?;
-        let is_whole = end == metadata.len() && end <= ENTRY_BYTES_MAX;
-        let confirmed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        is_whole.then_some(Stored { file, header, start, confirmed })
+        let Place { record, data, .. } = self.find(key)?;
+        if record.header_bytes as usize > key.0.len() + HEADER_BYTES_MAX {
+            return None;
+        }
+        let header = read(&data, record.offset, record.header_bytes)?;
+        if crc(&header) != record.header_crc {
+            return None;
+        }
+        let header: Header = serde_json::from_slice(header.strip_prefix(&key.0)?).ok()?;
+        Some(Stored { data, record, validators: header.validators })
     }
 
     /// Keeps an answer, confirmed at that time. Failing to costs only time later, so it is logged and not reported. Whether it is time
@@ -184,83 +186,102 @@ impl Disk {
         (archive, body): (&[u8], &[u8]),
         confirmed: Option<SystemTime>,
     ) -> bool {
-        let header = Header {
-            validators: validators.clone(),
-            archive_bytes: archive.len() as u64,
-            body_bytes: body.len() as u64,
+        let mut header = key.0.to_vec();
+        let written =
+            serde_json::to_writer(&mut header, &Header { validators: validators.clone() });
+        if written.is_err() || header.len() > key.0.len() + HEADER_BYTES_MAX {
+            header.truncate(key.0.len());
+            header.extend_from_slice(b"{}");
+        }
+        let bytes = |part: &[u8]| u32::try_from(part.len());
+        let lengths = (bytes(&header), bytes(archive), bytes(body));
+        let (Ok(header_bytes), Ok(archive_bytes), Ok(body_bytes)) = lengths else { return false };
+        let now = SystemTime::now();
+        let record = Record {
+            key,
+            is_gone: false,
+            offset: 0,
+            header_bytes,
+            archive_bytes,
+            body_bytes,
+            header_crc: crc(&header),
             body_crc: crc(body),
+            confirmed: confirmed.unwrap_or(now),
+            written: now,
         };
-        let Ok(mut text) = serde_json::to_vec(&header) else { return false };
-        if text.len() > HEADER_BYTES_MAX {
-            let without = Header { validators: Validators::default(), ..header };
-            text = serde_json::to_vec(&without).unwrap_or_default();
+        let is_first = self.append(record, Some([&header, archive, body]));
+        let before = self.writes.fetch_add(1, Ordering::Relaxed);
+        is_first || before % DISK_WRITES_PER_SWEEP == DISK_WRITES_PER_SWEEP - 1
+    }
+
+    /// Appends a line, and before it what it is about where that is not there yet. Whether a pack was made for it.
+    fn append(&self, mut record: Record, parts: Option<[&[u8]; 3]>) -> bool {
+        let mut held = lock(&self.own);
+        let mut is_first = false;
+        let mut append = || -> std::io::Result<Option<Place>> {
+            let bytes_max = self.bytes_max / PACKS_PER_CACHE;
+            if held.as_ref().is_none_or(|own| own.is_full(bytes_max)) {
+                // Let go of first: others may have it now, to remove it.
+                *held = None;
+                *held = Own::take(&self.directory, bytes_max)?;
+                is_first = held.as_ref().is_some_and(|own| own.is_new);
+            }
+            let Some(own) = held.as_mut() else { return Ok(None) };
+            match parts {
+                Some(parts) => own.append(&mut record, parts)?,
+                None => own.note(&record)?,
+            }
+            Ok(Some(own.place(record)))
+        };
+        match append() {
+            Ok(Some(place)) => lock(&self.known).take(place),
+            Ok(None) => tracing::debug!("metadata is not kept: too many processes do"),
+            Err(error) => {
+                tracing::debug!(path = %self.directory.display(), %error, "cannot keep metadata");
+                // What is half there the next owner of the pack passes over.
+                *held = None;
+            }
         }
-        let length = (text.len() as u32).to_le_bytes();
-        let path = self.path(key);
-        let parts: &[&[u8]] = &[MAGIC, &length, &text, archive, body];
-        if let Err(error) = write_atomically_at(&path, parts, confirmed) {
-            tracing::debug!(path = %path.display(), %error, "cannot keep metadata");
-        }
-        self.writes.fetch_add(1, Ordering::Relaxed) % DISK_WRITES_PER_SWEEP
-            == DISK_WRITES_PER_SWEEP - 1
+        is_first
     }
 
     /// Marks an answer as confirmed now.
     pub(crate) fn confirm(&self, key: Key, now: SystemTime) {
-        let file = File::options().write(true).open(self.path(key));
-        let result = file.and_then(|file| file.set_times(FileTimes::new().set_modified(now)));
-        if let Err(error) = result {
-            tracing::debug!(%error, "cannot mark metadata as confirmed");
+        let Some(stored) = self.open(key) else { return };
+        // Written anew, since only one process appends to a pack: what is in use moves to the youngest, and the oldest can go.
+        let record = stored.record;
+        let archive = stored.part(u64::from(record.header_bytes), record.archive_bytes);
+        if let (Some(archive), Some(entry)) = (archive, stored.entry()) {
+            self.write(key, &entry.validators, (&archive, &entry.body), Some(now));
         }
     }
 
     /// Forgets an answer.
     pub(crate) fn remove(&self, key: Key) {
         // Mostly it was not there.
-        let _ = std::fs::remove_file(self.path(key));
+        if self.has(key) {
+            self.append(Record::gone(key), None);
+        }
     }
 
     /// Removes the oldest answers until nine tenths of the limit are left.
     pub(crate) fn sweep(&self) {
-        let mut files = Vec::new();
-        let Ok(directories) = std::fs::read_dir(&self.directory) else { return };
-        for directory in directories.flatten() {
-            let Ok(entries) = std::fs::read_dir(directory.path()) else { continue };
-            for entry in entries.flatten() {
-                if let Ok(metadata) = entry.metadata() {
-                    let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                    files.push((modified, metadata.len(), entry.path()));
-                }
-            }
+        let mut own = lock(&self.own);
+        if packs::bytes(&self.directory) > self.bytes_max {
+            // It may be the one that goes.
+            *own = None;
         }
-        let mut total: u64 = files.iter().map(|(_, size, _)| size).sum();
-        if total <= self.bytes_max {
-            return;
-        }
-        files.sort();
-        for (_, size, path) in files {
-            if total <= self.bytes_max / 10 * 9 {
-                break;
-            }
-            if std::fs::remove_file(&path).is_ok() {
-                total -= size;
-            }
-        }
+        packs::sweep(&self.directory, self.bytes_max);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes a private file so that readers see the old one or the new one, never a part. Not synced to the disk:
 /// after a power loss it may be damaged, which readers notice.
-pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
-    write_atomically_at(path, parts, None)
-}
-
-/// The same with a time of modification of its own.
-fn write_atomically_at(
-    path: &Path,
-    parts: &[&[u8]],
-    modified: Option<SystemTime>,
-) -> std::io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let directory = path.parent().unwrap_or(Path::new("/"));
     if !directory.is_dir() {
@@ -270,20 +291,9 @@ fn write_atomically_at(
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
     let temporary = directory.join(format!(".{}-{count}.new", std::process::id()));
     let write = || {
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let mut left = &mut slices[..];
-        while !left.is_empty() {
-            let written = file.write_vectored(left)?;
-            if written == 0 {
-                return Err(std::io::ErrorKind::WriteZero.into());
-            }
-            IoSlice::advance_slices(&mut left, written);
-        }
-        if let Some(modified) = modified {
-            file.set_times(FileTimes::new().set_modified(modified))?;
-        }
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&temporary)?.write_all(bytes)?;
         std::fs::rename(&temporary, path)
     };
     let result = write();

@@ -25,8 +25,8 @@ pub(crate) use self::mirrors::{Ailing, Mirrors};
 pub(crate) use self::retry::{RealTime, Time, is_transient, pause_before_retry, retry_after};
 pub(crate) use self::transport::{Pool, Transport, Transports};
 use super::limits::{
-    ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, DOWNLOAD_TIMEOUT, METADATA_TIMEOUT,
-    READ_TIMEOUT, REDIRECTS_MAX,
+    ANNOUNCED_BYTES_MAX, ANNOUNCED_REQUESTS_MAX, DEMANDED_REQUESTS_MAX, DOWNLOAD_TIMEOUT,
+    METADATA_TIMEOUT, READ_TIMEOUT, REDIRECTS_MAX,
 };
 use super::outside::{Outside, Service};
 use super::secret::Credentials;
@@ -314,7 +314,8 @@ pub(crate) async fn send(
 ) -> Result<Response, Failure> {
     let mut credential = credentials.and_then(|credentials| credentials.for_url(&url));
     for _ in 0..=REDIRECTS_MAX {
-        pool.ready(&url).await;
+        // Dropping the handle lets it go on.
+        drop(pool.begin(&url));
         let mut builder = pool.client.get(url.clone()).headers(headers.clone());
         if let Some(value) = credential.and_then(|(_, credential)| credential.header()) {
             builder = builder.header(AUTHORIZATION, value);
@@ -359,7 +360,7 @@ async fn read_body(mut response: Response, bytes_max: usize) -> Result<Bytes, Fa
         return Err(too_large(url));
     }
     // An announced size is a hint to be believed only as far as a first allocation goes.
-    let mut body = Vec::with_capacity((announced as usize).min(1 << 20));
+    let mut body = Vec::with_capacity((announced as usize).min(ANNOUNCED_BYTES_MAX));
     loop {
         let chunk = tokio::time::timeout(READ_TIMEOUT, response.chunk()).await;
         let chunk =

@@ -88,6 +88,107 @@ impl<'de, T: Accept> Visitor<'de> for Fill<'_, T> {
     }
 }
 
+/// Something that keeps texts where they stand in the answer. Types that it does not understand it ignores.
+pub(crate) trait Borrow<'de> {
+    /// A string.
+    fn borrow_text(&mut self, _text: Cow<'de, str>) {}
+    /// An object; must be read to its end.
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Reads into a value that keeps texts where they stand.
+pub(crate) struct Lend<'a, T>(pub(crate) &'a mut T);
+
+impl<'de, T: Borrow<'de>> DeserializeSeed<'de> for Lend<'_, T> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Borrow<'de>> Visitor<'de> for Lend<'_, T> {
+    type Value = ();
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
+        self.0.borrow_text(Cow::Borrowed(text));
+        Ok(())
+    }
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.0.borrow_text(Cow::Owned(text.to_owned()));
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<(), A::Error> {
+        self.0.borrow_object(object)
+    }
+}
+
+/// A string, or nothing.
+impl<'de> Borrow<'de> for Option<Cow<'de, str>> {
+    fn borrow_text(&mut self, text: Cow<'de, str>) {
+        *self = Some(text);
+    }
+}
+
+/// The entries of an object whose value is a text, in the order in which they stand there; others stand there as nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pairs<'de>(Vec<(Cow<'de, str>, Option<Cow<'de, str>>)>);
+
+impl<'de> Borrow<'de> for Pairs<'de> {
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = object.next_key()? {
+            let mut text = None;
+            object.next_value_seed(Lend(&mut text))?;
+            if self.0.len() < TABLE_ENTRIES_MAX {
+                self.0.push((name, text));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pairs<'_> {
+    /// How many entries stand there.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// As a table, in which of a name that stands there twice the last counts.
+    pub(crate) fn table(&self) -> BTreeMap<String, String> {
+        let mut table = BTreeMap::new();
+        for (name, text) in &self.0 {
+            match text {
+                Some(text) => table.insert(name.clone().into_owned(), text.clone().into_owned()),
+                None => table.remove(&**name),
+            };
+        }
+        table
+    }
+}
+
 /// The name of a field, borrowed where it has no escapes.
 pub(crate) struct Name<'de>(pub(crate) Cow<'de, str>);
 
@@ -160,7 +261,7 @@ impl<T: Accept + Default> Accept for BTreeMap<String, T> {
 }
 
 /// The entries of an object whose value is a text.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub(crate) struct Table(pub(crate) BTreeMap<String, String>);
 
 impl Accept for Table {

@@ -88,6 +88,10 @@ pub const FILE_THREADS_MAX: usize = FILES_AT_ONCE_MAX + 8;
 /// Pools of connections kept, one per set of CA files and proxies; a machine has one or two.
 pub const TRANSPORTS_MAX: usize = 16;
 
+/// Of the size that a server announces so much is made room for at once: what no byte came for takes no memory, but it takes addresses.
+pub const ANNOUNCED_BYTES_MAX: usize = 8 << 20;
+/// An answer that is read by the thread that moved its bytes: it takes some ten microseconds, as long as waking another thread.
+pub const READ_WHERE_IT_ARRIVES_BYTES_MAX: usize = 16 << 10;
 /// A packument: the biggest known are about 60 MB in the full form.
 pub const PACKUMENT_BYTES_MAX: usize = 160 << 20;
 /// A page of a Python index: the biggest known are about 30 MB.
@@ -174,6 +178,14 @@ pub const MISSING_FRESH_FOR: Duration = Duration::from_secs(60);
 pub const MEMORY_BYTES_MAX: usize = 96 << 20;
 /// Metadata on disk, in bytes.
 pub const DISK_BYTES_MAX: u64 = 512 << 20;
+/// A pack of answers is not appended to any more when it has one of so many parts of that: what is swept away is a pack.
+pub const PACKS_PER_CACHE: u64 = 8;
+/// Packs that there may be: one for each process that writes at the same time, and those that are full.
+pub const PACKS_MAX: u32 = 64;
+/// Bytes of a pack's index: 95,000 answers.
+pub const PACK_INDEX_BYTES_MAX: u64 = 8 << 20;
+/// How often a process looks for answers that others have written.
+pub const DISK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Entries written between two looks at the size of the cache on disk.
 pub const DISK_WRITES_PER_SWEEP: u64 = 2_048;
 

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
+use self::packument::NotPacked;
 use super::announced::Follower;
 use super::cache::memory::Value;
 use super::cache::{Entry, Key};
@@ -223,6 +224,15 @@ impl PackumentResource {
     fn registry(&self) -> &Url {
         self.maker.resolved.endpoint.registry_of(&self.name)
     }
+
+    /// Refuses an answer that is about another package than was asked for.
+    fn check_own(&self, name: &str, url: &Url) -> Result<()> {
+        if name == self.name {
+            return Ok(());
+        }
+        let shown: String = name.chars().take(80).flat_map(char::escape_debug).collect();
+        Err(nonsense(url, format!("it is about a package named `{shown}`")))
+    }
 }
 
 impl Resource for PackumentResource {
@@ -250,21 +260,24 @@ impl Resource for PackumentResource {
     }
 
     fn parse(&self, answer: &Answer) -> Result<Parsed> {
+        // Most versions are never looked at: packed they need a fraction of the memory.
+        let packed = match packument::pack(&answer.body, &self.name, self.registry()) {
+            Ok((name, packed)) => {
+                self.check_own(&name, &answer.url)?;
+                packed
+            }
+            Err(NotPacked::Unreadable(error)) => return Err(nonsense(&answer.url, error)),
+            Err(NotPacked::TooLarge) => Bytes::new(),
+        };
+        if let Some(value) = self.unpack(&packed) {
+            // The archive has all that is read of the answer.
+            return Ok(Parsed { value, stored: Box::new(Bytes::new), packed });
+        }
         let packument = packument::parse(&answer.body, &self.name, self.registry())
             .map_err(|error| nonsense(&answer.url, error))?;
-        if packument.name != self.name {
-            let shown: String =
-                packument.name.chars().take(80).flat_map(char::escape_debug).collect();
-            return Err(nonsense(&answer.url, format!("it is about a package named `{shown}`")));
-        }
-        let packed = packument.pack().unwrap_or_default();
-        // Most versions are never looked at: packed they need a fraction of the memory.
-        let value = self.unpack(&packed);
-        let is_packed = value.is_some();
-        let value = value.unwrap_or_else(|| Value::Packument(Arc::new(packument)));
-        // The archive has all that is read of the answer; without one the answer itself is kept.
-        let body = if is_packed { Bytes::new() } else { answer.body.clone() };
-        Ok(Parsed { value, stored: Box::new(move || body), packed })
+        self.check_own(&packument.name, &answer.url)?;
+        let (value, body) = (Value::Packument(Arc::new(packument)), answer.body.clone());
+        Ok(Parsed { value, stored: Box::new(move || body), packed: Bytes::new() })
     }
 
     fn weight(&self, _value: &Value, length: usize) -> usize {

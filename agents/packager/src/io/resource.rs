@@ -16,7 +16,7 @@ use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Mirrors, Reply, Urgency, Validators};
-use super::limits::{FRESH_FOR, MISSING_FRESH_FOR};
+use super::limits::{FRESH_FOR, MISSING_FRESH_FOR, READ_WHERE_IT_ARRIVES_BYTES_MAX};
 use super::outside::Service;
 use super::{RequestSettings, Shared};
 use crate::ecosystem::Ecosystem;
@@ -342,10 +342,11 @@ impl Session {
     }
 
     /// Reads an answer and keeps it. What it leads to is announced before it is written down, and on the same thread,
-    /// since others queue for threads.
+    /// since others queue for threads; a small one is read where it arrived, since handing it on takes longer.
     async fn read(&self, resource: &Arc<dyn Resource>, answer: Answer) -> Result<Arrived> {
         let shared = Arc::clone(resource);
-        self.work(resource, move |session, resource| {
+        let is_small = answer.body.len() <= READ_WHERE_IT_ARRIVES_BYTES_MAX;
+        let read = move |session: &Self, resource: &dyn Resource| {
             let parsed = resource.parse(&answer)?;
             let length = match parsed.packed.len() {
                 0 => answer.body.len(),
@@ -358,8 +359,11 @@ impl Session {
             let parts = (&parsed.packed[..], &stored[..]);
             session.store(resource, &answer.validators, parts, None);
             Ok(Arrived::Followed(parsed.value))
-        })
-        .await
+        };
+        match is_small {
+            true => read(self, &**resource),
+            false => self.work(resource, read).await,
+        }
     }
 
     /// Runs `job` on a thread for work, since parsing and disks take their time.

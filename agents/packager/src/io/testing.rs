@@ -320,6 +320,24 @@ impl World {
         self.request.environment.variables.insert(name.to_owned(), value.to_owned());
     }
 
+    /// The packs of the cache on disk, without their indices.
+    pub(crate) fn packs(&self) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(self.directory.path().join("cache/metadata"));
+        let paths = entries.expect("a cache").map(|entry| entry.expect("an entry").path());
+        paths.filter(|path| path.extension().is_some_and(|it| it == "pack")).collect()
+    }
+
+    /// Changes a byte wherever the packs have `bytes`: the one that many behind their beginning.
+    pub(crate) fn damage(&self, bytes: &[u8], at: usize) {
+        for path in self.packs() {
+            let mut whole = std::fs::read(&path).expect("a pack");
+            let found = whole.windows(bytes.len()).enumerate().filter(|(_, part)| *part == bytes);
+            let places: Vec<usize> = found.map(|(start, _)| start + at).collect();
+            places.into_iter().for_each(|place| whole[place] ^= 1);
+            std::fs::write(&path, whole).expect("damage");
+        }
+    }
+
     /// Writes a file beneath the world's directory.
     pub(crate) fn write(&self, path: &str, content: &str) {
         let path = self.directory.path().join(path);

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 mod packed;
 mod versions;
 
+pub(crate) use self::packed::{Digest, Line, Packer};
 pub(crate) use self::versions::notes_bytes_max;
 pub use self::versions::{Listed, Versions};
 

@@ -44,7 +44,7 @@ fn an_archive_stands_before_the_body() {
 fn a_header_that_is_longer_than_usual_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    let long = Validators { etag: Some("x".repeat(HEADER_BYTES_USUAL)), last_modified: None };
+    let long = Validators { etag: Some("x".repeat(HEADER_BYTES_MAX / 2)), last_modified: None };
     disk.write(key("a"), &long, (b"archive", b"body"), None);
     let stored = disk.open(key("a")).expect("an entry");
     assert_eq!(stored.validators(), &long);
@@ -60,12 +60,9 @@ fn files_are_private() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
     disk.write(key("a"), &validators(), (b"", b"body"), None);
-    let path = disk.path(key("a"));
-    assert_eq!(path.metadata().expect("a file").mode() & 0o777, 0o600);
-    assert_eq!(
-        path.parent().expect("a parent").metadata().expect("a directory").mode() & 0o777,
-        0o700
-    );
+    for path in [packs::index_path(&disk.directory, 0), packs::data_path(&disk.directory, 0)] {
+        assert_eq!(path.metadata().expect("a file").mode() & 0o777, 0o600);
+    }
     assert_eq!(disk.directory.metadata().expect("a directory").mode() & 0o777, 0o700);
 }
 
@@ -73,22 +70,93 @@ fn files_are_private() {
 fn every_cut_and_every_changed_byte_is_noticed() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"", b"a body of some length"), None);
-    let path = disk.path(key("a"));
-    let whole = std::fs::read(&path).expect("a file");
-    for length in 0..whole.len() {
-        std::fs::write(&path, &whole[..length]).expect("a cut");
-        assert!(read(&disk, key("a")).is_none(), "cut at {length}");
-    }
-    for index in 0..whole.len() {
-        let mut bytes = whole.clone();
-        bytes[index] ^= 0x20;
-        std::fs::write(&path, &bytes).expect("damage");
-        // A changed validator only means an unneeded question; the body must be right.
-        if let Some(entry) = read(&disk, key("a")) {
-            assert_eq!(entry.body, b"a body of some length", "changed at {index}");
+    disk.write(key("a"), &validators(), (b"archive", b"a body of some length"), None);
+    for path in [packs::index_path(&disk.directory, 0), packs::data_path(&disk.directory, 0)] {
+        let whole = std::fs::read(&path).expect("a file");
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).expect("a cut");
+            assert!(read(&Disk::new(directory.path()), key("a")).is_none(), "cut at {length}");
         }
+        for index in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[index] ^= 0x20;
+            std::fs::write(&path, &bytes).expect("damage");
+            // An archive has a checksum of its own.
+            if let Some(entry) = read(&Disk::new(directory.path()), key("a")) {
+                assert_eq!(entry.validators, validators(), "changed at {index}");
+                assert_eq!(entry.body, b"a body of some length", "changed at {index}");
+            }
+        }
+        std::fs::write(&path, &whole).expect("whole again");
     }
+    assert!(read(&Disk::new(directory.path()), key("a")).is_some());
+}
+
+#[test]
+fn a_line_that_outlived_its_answer_finds_no_other_one() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = Disk::new(directory.path());
+    disk.write(key("a"), &validators(), (b"", b"one body"), None);
+    drop(disk);
+    // A power loss took the answer and left the line.
+    let data =
+        File::options().write(true).open(packs::data_path(&directory.path().join("metadata"), 0));
+    data.expect("a pack").set_len(0).expect("a cut");
+    let disk = Disk::new(directory.path());
+    disk.write(key("b"), &validators(), (b"", b"one body"), None);
+    assert!(read(&disk, key("a")).is_none());
+    assert_eq!(read(&disk, key("b")).expect("an entry").body, b"one body");
+}
+
+#[test]
+fn a_line_that_was_cut_is_taken_off_and_the_next_one_is_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let metadata = directory.path().join("metadata");
+    let disk = Disk::new(directory.path());
+    disk.write(key("a"), &validators(), (b"", b"a"), None);
+    disk.write(key("b"), &validators(), (b"", b"b"), None);
+    drop(disk);
+    let index =
+        File::options().write(true).open(packs::index_path(&metadata, 0)).expect("an index");
+    index.set_len(index.metadata().expect("a size").len() - 3).expect("a cut");
+    let disk = Disk::new(directory.path());
+    disk.write(key("c"), &validators(), (b"", b"c"), None);
+    drop(disk);
+    let disk = Disk::new(directory.path());
+    assert!(read(&disk, key("a")).is_some() && read(&disk, key("c")).is_some());
+    assert!(read(&disk, key("b")).is_none());
+}
+
+#[test]
+fn each_who_writes_has_a_pack_and_the_last_word_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (one, other) = (Disk::new(directory.path()), Disk::new(directory.path()));
+    one.write(key("a"), &validators(), (b"", b"first"), None);
+    other.write(key("a"), &validators(), (b"", b"second"), None);
+    other.write(key("b"), &validators(), (b"", b"b"), None);
+    one.write(key("c"), &validators(), (b"", b"c"), None);
+    assert!(packs::data_path(&one.directory, 1).exists());
+    let third = Disk::new(directory.path());
+    assert_eq!(read(&third, key("a")).expect("an entry").body, b"second");
+    assert!(read(&third, key("b")).is_some() && read(&third, key("c")).is_some());
+    third.remove(key("a"));
+    drop((one, other, third));
+    let last = Disk::new(directory.path());
+    assert!(read(&last, key("a")).is_none());
+    last.write(key("d"), &validators(), (b"", b"d"), None);
+    assert!(!packs::data_path(&last.directory, 3).exists(), "one that nobody has is taken");
+}
+
+#[test]
+fn what_earlier_builds_kept_goes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = Disk::new(directory.path());
+    let old = disk.directory.join("0a");
+    std::fs::create_dir_all(&old).expect("a directory");
+    std::fs::write(old.join("0b"), b"an answer").expect("a file");
+    assert!(disk.write(key("a"), &validators(), (b"", b"body"), None), "a first pack is made");
+    disk.sweep();
+    assert!(!old.exists() && read(&disk, key("a")).is_some());
 }
 
 #[test]
@@ -107,15 +175,24 @@ fn age_counts_from_the_last_confirmation() {
 #[test]
 fn the_oldest_go_first() {
     let directory = tempfile::tempdir().expect("a directory");
-    let disk = Disk::with_limit(directory.path(), 5_000);
+    let metadata = directory.path().join("metadata");
+    let disk = Disk::with_limit(directory.path(), 7_000);
     let now = SystemTime::now();
     for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
         disk.write(key(name), &validators(), (b"", &[0; 2_000]), None);
-        disk.confirm(key(name), now - Duration::from_secs(100 - index as u64));
+        let file = File::options().write(true).open(packs::index_path(&metadata, index as u32));
+        let modified = now - Duration::from_secs(100 - index as u64);
+        file.expect("a pack of its own").set_modified(modified).expect("a time");
     }
     disk.sweep();
-    assert!(read(&disk, key("a")).is_none());
-    assert!(read(&disk, key("b")).is_some() && read(&disk, key("c")).is_some());
+    assert!(packs::data_path(&metadata, 0).exists(), "there is room");
+    // What was confirmed is among the youngest.
+    disk.confirm(key("a"), now);
+    disk.sweep();
+    drop(disk);
+    let disk = Disk::with_limit(directory.path(), 7_000);
+    assert!(read(&disk, key("b")).is_none());
+    assert!(read(&disk, key("a")).is_some() && read(&disk, key("c")).is_some());
 }
 
 #[test]

@@ -236,7 +236,7 @@ impl Learner {
     /// Failing to remember only means asking again.
     fn save(&self, facts: &Facts) {
         let Ok(text) = serde_json::to_vec_pretty(facts) else { return };
-        if let Err(error) = crate::io::cache::write_atomically(&self.file, &[&text]) {
+        if let Err(error) = crate::io::cache::write_atomically(&self.file, &text) {
             tracing::debug!(path = %self.file.display(), %error, "cannot keep learnt endpoints");
         }
     }

@@ -41,11 +41,11 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// To be waited for before something is asked there: an encrypted connection needs what is trusted.
-    pub(super) async fn ready(&self, url: &url::Url) {
-        if self.has_https_proxy || url.scheme() == "https" {
-            self.trust.ready().await;
-        }
+    /// To be called before something is asked there: an encrypted connection needs what is trusted, once the server has shown who it
+    /// is. What is begun with it need not be waited for.
+    pub(super) fn begin(&self, url: &url::Url) -> Option<tokio::task::JoinHandle<()>> {
+        let is_encrypted = self.has_https_proxy || url.scheme() == "https";
+        is_encrypted.then(|| self.trust.begin()).flatten()
     }
 }
 
@@ -196,16 +196,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn certificates_are_read_before_an_encrypted_connection_and_not_for_others() {
+    async fn certificates_are_read_for_an_encrypted_connection_and_not_for_others() {
         let transports = Transports::default();
         let transport = transports.get(&TransportSettings::default(), false).expect("pools");
         let files = transport.files().expect("a pool");
         let url = |text| url::Url::parse(text).expect("an address");
-        files.ready(&url("http://r.example.invalid/")).await;
+        assert!(files.begin(&url("http://r.example.invalid/")).is_none());
         assert!(!files.trust.is_read() && transports.machine.get().is_none());
-        files.ready(&url("https://r.example.invalid/")).await;
+        let begun = files.begin(&url("https://r.example.invalid/")).expect("it is read");
+        begun.await.expect("it was read");
         let metadata = transport.metadata().expect("a pool");
         assert!(files.trust.is_read() && metadata.trust.is_read(), "both have the same");
+        assert!(metadata.begin(&url("https://r.example.invalid/")).is_none(), "once");
     }
 
     #[tokio::test]
@@ -217,8 +219,7 @@ mod tests {
                 TransportSettings { http_proxy: proxy(address), ..TransportSettings::default() };
             let transport = Transports::default().get(&settings, false).expect("pools");
             let pool = transport.files().expect("a pool");
-            pool.ready(&url).await;
-            assert_eq!(pool.trust.is_read(), is_read, "{address}");
+            assert_eq!(pool.begin(&url).is_some(), is_read, "{address}");
         }
     }
 

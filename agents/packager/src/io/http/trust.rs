@@ -1,11 +1,12 @@
 //! Whom an encrypted connection trusts: the machine's certificates and those that the user has configured.
 //!
 //! To read and parse the machine's takes longer than a small installation, and a mirror on this machine or in its network often speaks
-//! plain HTTP. So they are read when the first encrypted connection is about to be made ([`Trust::ready`]), on a thread that may
-//! block; a connection that finds them missing all the same reads them itself. What the user has configured is read at once, because
-//! who sets up the connections has to be told that it is damaged.
+//! plain HTTP. So they are read when the first encrypted connection is about to be made ([`Trust::begin`]), on a thread that may
+//! block, while the server is looked up, connected to and answers; who finds them missing when it has shown its certificate waits for
+//! them there. What the user has configured is read at once, because who sets up the connections has to be told that it is damaged.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
@@ -13,6 +14,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::JoinHandle;
 
 /// The certificates of the machine, once somebody needed them.
 pub(super) type Machine = OnceLock<Vec<CertificateDer<'static>>>;
@@ -24,6 +27,7 @@ pub(crate) struct Trust {
     provider: Arc<CryptoProvider>,
     /// Nothing inside where nobody is trusted.
     verifier: OnceLock<Option<Arc<WebPkiServerVerifier>>>,
+    is_begun: AtomicBool,
 }
 
 impl Trust {
@@ -33,21 +37,29 @@ impl Trust {
         provider: &Arc<CryptoProvider>,
     ) -> Arc<Self> {
         let (machine, provider) = (Arc::clone(machine), Arc::clone(provider));
-        Arc::new(Self { machine, configured, provider, verifier: OnceLock::new() })
+        let (verifier, is_begun) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { machine, configured, provider, verifier, is_begun })
     }
 
-    /// Reads what has not been read yet, without holding up the caller's thread.
-    pub(super) async fn ready(self: &Arc<Self>) {
-        if self.verifier.get().is_some() {
-            return;
+    /// Has what was not read yet read on another thread; that need not be waited for.
+    pub(super) fn begin(self: &Arc<Self>) -> Option<JoinHandle<()>> {
+        if self.verifier.get().is_some() || self.is_begun.swap(true, Ordering::Relaxed) {
+            return None;
         }
         let own = Arc::clone(self);
-        // Where it was interrupted, the connection does it.
-        let _ = tokio::task::spawn_blocking(move || drop(own.verifier())).await;
+        Some(tokio::task::spawn_blocking(move || drop(own.verifier())))
     }
 
     fn verifier(&self) -> Option<Arc<WebPkiServerVerifier>> {
-        self.verifier.get_or_init(|| self.read()).clone()
+        if let Some(verifier) = self.verifier.get() {
+            return verifier.clone();
+        }
+        let read = || self.verifier.get_or_init(|| self.read()).clone();
+        // A thread that moves bytes must not keep the others from theirs while a disk is slow.
+        match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
+            _ => read(),
+        }
     }
 
     fn read(&self) -> Option<Arc<WebPkiServerVerifier>> {

@@ -1,17 +1,20 @@
 //! Reading packuments, full or abbreviated, down to what is needed of them.
 
+mod integrity;
+mod pack;
+
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
 use url::Url;
 
-use crate::hex::hex;
-use crate::io::lenient::{Accept, Fill, Lenient, Name, Table};
+pub(crate) use self::integrity::integrity;
+pub(crate) use self::pack::{NotPacked, pack};
+
+use crate::io::lenient::{Accept, Borrow, Fill, Lend, Name, Pairs, Table};
 use crate::io::limits::{TABLE_ENTRIES_MAX, VERSIONS_MAX};
-use crate::metadata::Hashes;
 use crate::metadata::npm::{Dependencies, Packument, Version};
 
 /// Reads a packument. Versions without a tarball address, or with more dependencies than anybody has, are left out;
@@ -21,50 +24,82 @@ pub(crate) fn parse(
     name: &str,
     registry: &Url,
 ) -> Result<Packument, serde_json::Error> {
-    let mut raw = RawPackument::default();
-    // Looking once whether all of it is text is faster than asking of every text. What is not text may be skipped.
-    match std::str::from_utf8(bytes) {
-        Ok(text) => fill(&mut raw, serde_json::Deserializer::from_str(text))?,
-        Err(_) => fill(&mut raw, serde_json::Deserializer::from_slice(bytes))?,
-    }
-    if !raw.is_object {
-        return Err(serde::de::Error::custom("not an object"));
-    }
-    let mut versions = Vec::with_capacity(raw.versions.0.len());
-    for (text, version) in raw.versions.0 {
-        let published = raw.time.0.remove(&text);
-        if let Some(version) = version.finish(&text, name, registry, published) {
-            versions.push((text, Arc::new(version)));
-        }
-    }
-    let versions = versions.into_iter().collect();
-    let name = raw.name.filter(|name| !name.is_empty()).unwrap_or_else(|| name.to_owned());
-    Ok(Packument { name, dist_tags: raw.dist_tags.0, versions })
+    let raw = RawPackument::read(bytes)?;
+    let finish = |(text, raw, published): (Cow<'_, str>, Box<RawVersion<'_>>, Option<&str>)| {
+        let version = raw.finish(&text, name, registry, published)?;
+        Some((text.into_owned(), Arc::new(version)))
+    };
+    let versions = in_order(raw.versions.0, &raw.time.sorted()).filter_map(finish).collect();
+    Ok(Packument { name: own_name(raw.name, name), dist_tags: raw.dist_tags.0, versions })
 }
 
-fn fill<'de, R: serde_json::de::Read<'de>>(
-    raw: &mut RawPackument,
-    mut deserializer: serde_json::Deserializer<R>,
-) -> Result<(), serde_json::Error> {
-    Fill(raw).deserialize(&mut deserializer)?;
-    deserializer.end()
+fn own_name(own: Option<String>, asked: &str) -> String {
+    own.filter(|name| !name.is_empty()).unwrap_or_else(|| asked.to_owned())
+}
+
+/// Versions in the order of their texts, of several with one text the last, each with the time that is said of it.
+fn in_order<'a, 'de>(
+    mut versions: Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>,
+    times: &'a [(Cow<'de, str>, Cow<'de, str>)],
+) -> impl Iterator<Item = (Cow<'de, str>, Box<RawVersion<'de>>, Option<&'a str>)> {
+    versions.reverse();
+    versions.sort_by(|(one, _), (other, _)| one.cmp(other));
+    versions.dedup_by(|(one, _), (other, _)| one == other);
+    versions.into_iter().map(|(text, version)| {
+        let at = times.binary_search_by(|(other, _)| other.cmp(&text)).ok();
+        (text, version, at.map(|at| &*times[at].1))
+    })
 }
 
 #[derive(Default)]
-struct RawPackument {
+struct RawPackument<'de> {
     is_object: bool,
     name: Option<String>,
     dist_tags: Table,
-    versions: Versions,
-    time: Times,
+    versions: Versions<'de>,
+    time: Times<'de>,
 }
 
+impl<'de> RawPackument<'de> {
+    fn read(bytes: &'de [u8]) -> Result<Self, serde_json::Error> {
+        let mut raw = Self::default();
+        // Looking once whether all of it is text is faster than asking of every text. What is not text may be skipped.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => raw.fill(serde_json::Deserializer::from_str(text))?,
+            Err(_) => raw.fill(serde_json::Deserializer::from_slice(bytes))?,
+        }
+        match raw.is_object {
+            true => Ok(raw),
+            false => Err(serde::de::Error::custom("not an object")),
+        }
+    }
+
+    fn fill<R: serde_json::de::Read<'de>>(
+        &mut self,
+        mut deserializer: serde_json::Deserializer<R>,
+    ) -> Result<(), serde_json::Error> {
+        Lend(self).deserialize(&mut deserializer)?;
+        deserializer.end()
+    }
+}
+
+/// As they stand there.
 #[derive(Default)]
-struct Versions(BTreeMap<String, RawVersion>);
+struct Versions<'de>(Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>);
 
 /// Publication times; as many as versions, so beyond the bound of ordinary tables.
 #[derive(Default)]
-struct Times(BTreeMap<String, String>);
+struct Times<'de>(Vec<(Cow<'de, str>, Cow<'de, str>)>);
+
+impl<'de> Times<'de> {
+    /// In the order of the versions' texts, of several with one text the last.
+    fn sorted(mut self) -> Vec<(Cow<'de, str>, Cow<'de, str>)> {
+        self.0.reverse();
+        self.0.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.0.dedup_by(|(one, _), (other, _)| one == other);
+        self.0
+    }
+}
 
 /// Reads one field into where it belongs.
 macro_rules! read {
@@ -73,15 +108,22 @@ macro_rules! read {
     };
 }
 
-impl Accept for RawPackument {
-    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+/// The same for what keeps texts where they stand.
+macro_rules! lend {
+    ($object:ident, $place:expr) => {
+        $object.next_value_seed(Lend(&mut $place))?
+    };
+}
+
+impl<'de> Borrow<'de> for RawPackument<'de> {
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         self.is_object = true;
         while let Some(Name(field)) = object.next_key()? {
             match &*field {
                 "name" => read!(object, self.name),
                 "dist-tags" => read!(object, self.dist_tags),
-                "versions" => read!(object, self.versions),
-                "time" => read!(object, self.time),
+                "versions" => lend!(object, self.versions),
+                "time" => lend!(object, self.time),
                 _ => {
                     object.next_value::<IgnoredAny>()?;
                 }
@@ -91,26 +133,29 @@ impl Accept for RawPackument {
     }
 }
 
-impl Accept for Versions {
-    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+impl<'de> Borrow<'de> for Versions<'de> {
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(text)) = object.next_key()? {
             if self.0.len() >= VERSIONS_MAX {
                 let message = format!("it has more than {VERSIONS_MAX} versions");
                 return Err(serde::de::Error::custom(message));
             }
-            let Lenient(version) = object.next_value::<Lenient<RawVersion>>()?;
-            self.0.insert(text.into_owned(), version);
+            // In a box, since they are put in order.
+            let mut version = Box::new(RawVersion::default());
+            lend!(object, *version);
+            self.0.push((text, version));
         }
         Ok(())
     }
 }
 
-impl Accept for Times {
-    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+impl<'de> Borrow<'de> for Times<'de> {
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(text)) = object.next_key()? {
-            let Lenient(time) = object.next_value::<Lenient<Option<String>>>()?;
+            let mut time: Option<Cow<'de, str>> = None;
+            lend!(object, time);
             if let Some(time) = time.filter(|_| self.0.len() < VERSIONS_MAX) {
-                self.0.insert(text.into_owned(), time);
+                self.0.push((text, time));
             }
         }
         Ok(())
@@ -118,10 +163,10 @@ impl Accept for Times {
 }
 
 #[derive(Default)]
-struct RawVersion {
-    dependencies: Table,
-    optional_dependencies: Table,
-    peer_dependencies: Table,
+struct RawVersion<'de> {
+    dependencies: Pairs<'de>,
+    optional_dependencies: Pairs<'de>,
+    peer_dependencies: Pairs<'de>,
     peer_dependencies_meta: BTreeMap<String, PeerMeta>,
     bundled: Bundled,
     bin: Bin,
@@ -134,17 +179,17 @@ struct RawVersion {
     gypfile: Option<bool>,
     scripts: Scripts,
     license: License,
-    dist: Dist,
+    dist: Dist<'de>,
     directories: Directories,
 }
 
-impl Accept for RawVersion {
-    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+impl<'de> Borrow<'de> for RawVersion<'de> {
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(field)) = object.next_key()? {
             match &*field {
-                "dependencies" => read!(object, self.dependencies),
-                "optionalDependencies" => read!(object, self.optional_dependencies),
-                "peerDependencies" => read!(object, self.peer_dependencies),
+                "dependencies" => lend!(object, self.dependencies),
+                "optionalDependencies" => lend!(object, self.optional_dependencies),
+                "peerDependencies" => lend!(object, self.peer_dependencies),
                 "peerDependenciesMeta" => read!(object, self.peer_dependencies_meta),
                 "bundleDependencies" | "bundledDependencies" => read!(object, self.bundled),
                 "bin" => read!(object, self.bin),
@@ -157,7 +202,7 @@ impl Accept for RawVersion {
                 "gypfile" => read!(object, self.gypfile),
                 "scripts" => read!(object, self.scripts),
                 "license" => read!(object, self.license),
-                "dist" => read!(object, self.dist),
+                "dist" => lend!(object, self.dist),
                 "directories" => read!(object, self.directories),
                 _ => {
                     object.next_value::<IgnoredAny>()?;
@@ -168,7 +213,7 @@ impl Accept for RawVersion {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct PeerMeta(bool);
 
 impl Accept for PeerMeta {
@@ -187,7 +232,7 @@ impl Accept for PeerMeta {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Bundled {
     all: bool,
     names: Vec<String>,
@@ -211,7 +256,7 @@ impl Accept for Bundled {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Bin {
     single: Option<String>,
     table: Table,
@@ -233,7 +278,7 @@ impl Bin {
 }
 
 /// Where a package that names no commands has them; registries say it in `bin`.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Directories {
     bin: Option<String>,
 }
@@ -252,7 +297,7 @@ impl Accept for Directories {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Engines {
     node: Option<String>,
 }
@@ -285,7 +330,7 @@ impl Accept for Deprecated {
 }
 
 /// The scripts that an installation runs, in the order in which it does.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct Scripts([bool; 3]);
 
 const INSTALL_SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
@@ -308,7 +353,7 @@ impl Accept for Scripts {
     }
 }
 
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 struct License(Option<String>);
 
 impl Accept for License {
@@ -329,18 +374,18 @@ impl Accept for License {
 }
 
 #[derive(Default)]
-struct Dist {
-    tarball: Option<String>,
-    integrity: Option<String>,
+struct Dist<'de> {
+    tarball: Option<Cow<'de, str>>,
+    integrity: Option<Cow<'de, str>>,
     unpacked_size: Option<u64>,
 }
 
-impl Accept for Dist {
-    fn accept_object<'de, A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
+impl<'de> Borrow<'de> for Dist<'de> {
+    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(field)) = object.next_key()? {
             match &*field {
-                "tarball" => read!(object, self.tarball),
-                "integrity" => read!(object, self.integrity),
+                "tarball" => lend!(object, self.tarball),
+                "integrity" => lend!(object, self.integrity),
                 "unpackedSize" => read!(object, self.unpacked_size),
                 _ => {
                     object.next_value::<IgnoredAny>()?;
@@ -348,6 +393,13 @@ impl Accept for Dist {
             }
         }
         Ok(())
+    }
+}
+
+impl Dist<'_> {
+    /// Where the archive is.
+    fn address(&self, registry: &Url) -> Option<Cow<'_, str>> {
+        tarball_url(self.tarball.as_deref()?, registry)
     }
 }
 
@@ -361,7 +413,7 @@ pub(crate) fn described<'f>(
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut raw = RawVersion::default();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let read = Fill(&mut raw).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    let read = Lend(&mut raw).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     read.map_err(|error| error.to_string())?;
     let folder = raw.directories.bin.take().filter(|_| raw.bin.is_empty());
     let folder = folder.map(|folder| plain_path(&folder));
@@ -382,44 +434,61 @@ pub(crate) fn described<'f>(
     described.ok_or_else(|| "it needs more packages than anybody has".to_owned())
 }
 
-impl RawVersion {
+impl RawVersion<'_> {
     fn finish(
-        mut self,
+        &self,
         text: &str,
         name: &str,
         registry: &Url,
-        published: Option<String>,
+        published: Option<&str>,
     ) -> Option<Version> {
-        let dist = std::mem::take(&mut self.dist);
-        let tarball = tarball_url(dist.tarball.as_deref()?, registry)?;
+        let tarball = self.dist.address(registry)?.into_owned();
         Some(Version {
-            published,
+            published: published.map(str::to_owned),
             tarball,
-            hashes: integrity(dist.integrity.as_deref().unwrap_or_default()),
-            unpacked_size: dist.unpacked_size,
+            hashes: integrity(self.dist.integrity.as_deref().unwrap_or_default()),
+            unpacked_size: self.dist.unpacked_size,
             ..self.describe(text, name)?
         })
     }
 
+    /// Whether all that [`Self::describe`] reads is the same, but for the deprecation.
+    fn has_same_tables(&self, other: &Self) -> bool {
+        self.dependencies == other.dependencies
+            && self.optional_dependencies == other.optional_dependencies
+            && self.peer_dependencies == other.peer_dependencies
+            && self.peer_dependencies_meta == other.peer_dependencies_meta
+            && self.bundled == other.bundled
+            && self.bin == other.bin
+            && self.engines == other.engines
+            && self.os == other.os
+            && self.cpu == other.cpu
+            && self.libc == other.libc
+            && self.has_install_script == other.has_install_script
+            && self.gypfile == other.gypfile
+            && self.scripts == other.scripts
+            && self.license == other.license
+    }
+
     /// All but where its archive is.
-    fn describe(self, text: &str, name: &str) -> Option<Version> {
+    fn describe(&self, text: &str, name: &str) -> Option<Version> {
         // A table of that length was cut: the version would seem to need less than it does.
         let tables = [&self.dependencies, &self.optional_dependencies, &self.peer_dependencies];
-        let is_cut = tables.iter().any(|table| table.0.len() >= TABLE_ENTRIES_MAX)
+        let is_cut = tables.iter().any(|table| table.len() >= TABLE_ENTRIES_MAX)
             || self.peer_dependencies_meta.len() >= TABLE_ENTRIES_MAX;
         if is_cut {
             return None;
         }
-        let optional_dependencies: Dependencies = self.optional_dependencies.0;
-        let mut dependencies: Dependencies = self.dependencies.0;
+        let optional_dependencies: Dependencies = self.optional_dependencies.table();
+        let mut dependencies: Dependencies = self.dependencies.table();
         let bundled = match self.bundled.all {
             true => dependencies.keys().chain(optional_dependencies.keys()).cloned().collect(),
-            false => self.bundled.names,
+            false => self.bundled.names.clone(),
         };
         if !optional_dependencies.is_empty() {
             dependencies.retain(|name, _| !optional_dependencies.contains_key(name));
         }
-        let optional_peers = self.peer_dependencies_meta.into_iter().filter(|(_, meta)| meta.0);
+        let optional_peers = self.peer_dependencies_meta.iter().filter(|(_, meta)| meta.0);
         let named = INSTALL_SCRIPTS.iter().zip(self.scripts.0).filter(|(_, present)| *present);
         let mut install_scripts: Vec<String> = named.map(|(name, _)| (*name).to_owned()).collect();
         // The abbreviated form says only that there is one; a `binding.gyp` is built by a default `install`.
@@ -431,27 +500,30 @@ impl RawVersion {
             version: text.to_owned(),
             dependencies,
             optional_dependencies,
-            peer_dependencies: self.peer_dependencies.0,
-            optional_peers: optional_peers.map(|(name, _)| name).collect(),
+            peer_dependencies: self.peer_dependencies.table(),
+            optional_peers: optional_peers.map(|(name, _)| name.clone()).collect(),
             bundled,
-            bin: commands(self.bin, name),
-            engines_node: self.engines.node,
-            os: self.os,
-            cpu: self.cpu,
-            libc: self.libc,
-            deprecated: self.deprecated.0,
+            bin: commands(&self.bin, name),
+            engines_node: self.engines.node.clone(),
+            os: self.os.clone(),
+            cpu: self.cpu.clone(),
+            libc: self.libc.clone(),
+            deprecated: self.deprecated.0.clone(),
             install_scripts,
-            license: self.license.0,
+            license: self.license.0.clone(),
             ..Version::default()
         })
     }
 }
 
 /// An absolute address. Old packuments say `http:` for what is served over `https:` by the same host.
-fn tarball_url(text: &str, registry: &Url) -> Option<String> {
-    if text.starts_with("https://") && !text.contains(['@', '#']) {
-        // By far the most frequent case, checked when it is fetched; parsing thousands takes milliseconds.
-        return Some(text.to_owned());
+fn tarball_url<'a>(text: &'a str, registry: &Url) -> Option<Cow<'a, str>> {
+    // By far the most frequent cases: parsing thousands takes milliseconds. What an address elsewhere is worth is checked when it is
+    // fetched; one below the registry's own is what parsing would make of it.
+    let is_elsewhere =
+        || text.starts_with("https://") && !text.bytes().any(|byte| matches!(byte, b'@' | b'#'));
+    if is_plainly_below(text, registry) || is_elsewhere() {
+        return Some(Cow::Borrowed(text));
     }
     let mut url = registry.join(text).ok()?;
     url.set_fragment(None);
@@ -463,19 +535,35 @@ fn tarball_url(text: &str, registry: &Url) -> Option<String> {
     {
         url.set_scheme("https").ok()?;
     }
-    matches!(url.scheme(), "https" | "http").then(|| url.into())
+    matches!(url.scheme(), "https" | "http").then(|| Cow::Owned(url.into()))
+}
+
+/// Whether an address continues the registry's in characters that mean themselves.
+fn is_plainly_below(text: &str, registry: &Url) -> bool {
+    let Some(rest) = text.strip_prefix(registry.as_str()) else { return false };
+    let means_itself = |byte: u8| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'@' | b'~')
+    };
+    let is_plain = registry.username().is_empty()
+        && registry.password().is_none()
+        && registry.query().is_none()
+        && registry.fragment().is_none()
+        && registry.path().ends_with('/');
+    // Parts that begin with a dot may mean another one.
+    is_plain && rest.bytes().all(means_itself) && !rest.starts_with('.') && !rest.contains("/.")
 }
 
 /// Commands as npm links them: the name is the last part of what is written, the path cannot leave the package.
-fn commands(bin: Bin, package: &str) -> BTreeMap<String, String> {
-    let own_name = package.rsplit('/').next().unwrap_or(package).to_owned();
-    let single = bin.single.map(|path| (own_name, path));
-    let written = single.into_iter().chain(bin.table.0);
+fn commands(bin: &Bin, package: &str) -> BTreeMap<String, String> {
+    let own_name = package.rsplit('/').next().unwrap_or(package);
+    let single = bin.single.as_deref().map(|path| (own_name, path));
+    let table = bin.table.0.iter().map(|(name, path)| (&**name, &**path));
+    let written = single.into_iter().chain(table);
     let mut commands = BTreeMap::new();
     for (name, path) in written {
         let name = name.replace(['\\', ':'], "/");
         let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-        let path = plain_path(&path);
+        let path = plain_path(path);
         let usable =
             !matches!(name.as_str(), "" | "." | "..") && !name.chars().any(char::is_control);
         if usable && !path.is_empty() && !path.contains('\0') {
@@ -499,23 +587,6 @@ fn plain_path(path: &str) -> String {
         }
     }
     parts.join("/")
-}
-
-/// The strong digests of a Subresource Integrity text; `sha1` alone gives none.
-pub(crate) fn integrity(text: &str) -> Hashes {
-    let mut hashes = Hashes::default();
-    for word in text.split_ascii_whitespace() {
-        let Some((algorithm, digest)) = word.split_once('-') else { continue };
-        let digest = digest.split('?').next().unwrap_or_default();
-        let Ok(digest) = STANDARD.decode(digest) else { continue };
-        let place = match (algorithm, digest.len()) {
-            ("sha512", 64) => &mut hashes.sha512,
-            ("sha256", 32) => &mut hashes.sha256,
-            _ => continue,
-        };
-        place.get_or_insert_with(|| hex(&digest));
-    }
-    hashes
 }
 
 #[cfg(test)]

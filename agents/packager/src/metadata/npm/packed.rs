@@ -18,6 +18,7 @@ use bytes::Bytes;
 use ipc::archive::{self, ArchiveError, Layout};
 
 pub(super) use self::write::write;
+pub(crate) use self::write::{Digest, Line, Packer};
 use super::{Dependencies, Version};
 use crate::metadata::Hashes;
 use crate::metadata::flat::Reader;

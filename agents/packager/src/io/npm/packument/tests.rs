@@ -8,7 +8,23 @@ fn registry() -> Url {
 }
 
 fn check(text: &str) -> Packument {
-    parse(text.as_bytes(), "a", &registry()).expect("a packument")
+    let packument = parse(text.as_bytes(), "a", &registry()).expect("a packument");
+    assert_packs(text.as_bytes());
+    packument
+}
+
+/// What is packed at once is what is packed of the value.
+fn assert_packs(bytes: &[u8]) {
+    match (parse(bytes, "a", &registry()), pack(bytes, "a", &registry())) {
+        (Ok(packument), Ok((name, packed))) => {
+            assert_eq!(name, packument.name);
+            assert_eq!(packed, packument.pack().expect("packed"));
+        }
+        (Err(one), Err(NotPacked::Unreadable(other))) => {
+            assert_eq!(one.to_string(), other.to_string());
+        }
+        (one, other) => panic!("{one:?} and {other:?}"),
+    }
 }
 
 /// One version with `fields` beside its `dist`.
@@ -187,7 +203,35 @@ fn assert_is_same(one: &Packument, other: &Packument) {
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-        let _ = parse(&bytes, "a", &registry());
+        assert_packs(&bytes);
+    }
+
+    #[test]
+    fn packing_at_once_is_packing_the_value(
+        versions in proptest::collection::vec(("[0-2]\\.[0-2]\\.[0-2](-[a-z])?|[a-z]", 0_usize..6, 0_usize..6), 0..12),
+    ) {
+        const TABLES: [&str; 6] = [
+            r#""dependencies":{"b":"^1","c":"2"},"#,
+            r#""dependencies":{"c":"2","b":"^1"},"#,
+            r#""dependencies":{"b":"^1","b":7,"c":"2"},"optionalDependencies":{"c":"3"},"#,
+            r#""peerDependencies":{"q":"*"},"peerDependenciesMeta":{"q":{"optional":true}},"engines":{"node":"1"},"#,
+            r#""dependencies":{"b":"\u0031"},"bundleDependencies":true,"bin":"x","license":"MIT","#,
+            r#""deprecated":"d","hasInstallScript":true,"#,
+        ];
+        const DIST: [&str; 6] = [
+            r#"{"tarball":"a.tgz"}"#,
+            r#"{"tarball":"https://files.example.invalid/a-1.0.0.tgz","unpackedSize":3}"#,
+            r#"{"tarball":"ftp://files.example.invalid/a"}"#,
+            r#"{"tarball":"http:a","integrity":"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}"#,
+            "7",
+            r#"{"tarball":"\u0061.tgz"}"#,
+        ];
+        let lines = versions.iter().map(|(text, tables, dist)| {
+            format!(r#""{text}":{{{}"dist":{}}}"#, TABLES[*tables], DIST[*dist])
+        });
+        let lines: Vec<String> = lines.collect();
+        let times = r#"{"1.0.0":"2020","1.1.1":"2021","1.0.0":"2022","2.0.0":5}"#;
+        assert_packs(format!(r#"{{"time":{times},"versions":{{{}}}}}"#, lines.join(",")).as_bytes());
     }
 
     #[test]
@@ -196,8 +240,23 @@ proptest! {
         value in r#"(\{"[a-z./\\\\]{0,5}":("[^"\\]{0,9}"|1|null|\{\}|\[\])\}|\[("x"|1|\{\}),null\]|"[^"\\]{0,9}"|-?[0-9]{1,20}(\.5)?|true|null)"#,
     ) {
         let text = format!(r#"{{"versions":{{"1":{{"{field}":{value}, "dist":{{"tarball":"x"}}}}}}}}"#);
+        assert_packs(text.as_bytes());
         if let Ok(packument) = parse(text.as_bytes(), "a", &registry()) {
             assert_is_same(&packument, &packed(&packument));
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_not_parsed_is_what_parsing_makes_of_it(
+        base in "(https|http)://(u@|)r\\.example\\.invalid(:80|:443|:8080|)/(npm/|n%70m/|npm|)",
+        rest in "([a-z@./\\\\~_-]|%2e|\\?|#|:|\\+){0,8}",
+    ) {
+        let registry = Url::parse(&base).expect("an address");
+        let text = format!("{registry}{rest}");
+        if is_plainly_below(&text, &registry) {
+            let parsed = registry.join(&text).expect("an address");
+            assert_eq!(parsed.as_str(), text);
+            assert!(parsed.username().is_empty() && parsed.fragment().is_none());
         }
     }
 

@@ -1,5 +1,6 @@
 //! Writes the flat form of a packument. What is written and how it is read again is said in the parent.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use agents_versions::npm::Version as Number;
@@ -20,37 +21,124 @@ pub(in crate::metadata::npm) fn write<'a>(
     versions: impl Iterator<Item = (&'a str, Option<&'a Number>, &'a Version)>,
     ranked: &[u32],
 ) -> Result<Bytes, ArchiveError> {
-    let mut writer = Writer::default();
-    let mut tags = Vec::new();
-    writer.table(&mut tags, dist_tags);
-    let mut before: Option<(&Version, u32)> = None;
+    let mut packer = Packer::new(name, dist_tags);
+    let mut before: Option<&Version> = None;
     for (text, number, version) in versions {
         // Mostly a version needs what the one before it does, which is found out faster than it is written.
-        let known = before.filter(|(before, _)| has_same_tables(before, version));
-        let begin = match known {
-            Some((_, begin)) => begin,
-            None => writer.tables_at(version)?,
-        };
-        writer.version(text, number, version, begin)?;
-        before = Some((version, begin));
+        let is_known = before.is_some_and(|before| has_same_tables(before, version));
+        packer.put(&Line::of(text, version), number, version, is_known)?;
+        before = Some(version);
     }
-    let ranked: Vec<u8> = ranked.iter().flat_map(|at| at.to_le_bytes()).collect();
-    let ends: Vec<u8> = writer.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
-    let sections: [&[u8]; SECTIONS] = [
-        name.as_bytes(),
-        &tags,
-        &ends,
-        &writer.texts,
-        &ranked,
-        &writer.heads,
-        &writer.tables,
-        &writer.details,
-    ];
-    let mut body = Vec::with_capacity(sections.iter().map(|one| one.len() + 8).sum());
-    for section in sections {
-        put_section(&mut body, section);
+    packer.seal(ranked)
+}
+
+/// What of a version is its own, beside what it needs.
+pub(crate) struct Line<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) deprecated: Option<&'a str>,
+    pub(crate) published: Option<&'a str>,
+    pub(crate) tarball: &'a str,
+    pub(crate) sha512: Option<Digest<'a>>,
+    pub(crate) sha256: Option<Digest<'a>>,
+    pub(crate) unpacked_size: Option<u64>,
+}
+
+/// A digest as somebody has it.
+#[derive(Clone, Copy)]
+pub(crate) enum Digest<'a> {
+    Bytes(&'a [u8]),
+    /// In hexadecimal, unless it is none.
+    Text(&'a str),
+}
+
+impl<'a> Line<'a> {
+    fn of(text: &'a str, version: &'a Version) -> Self {
+        Self {
+            text,
+            deprecated: version.deprecated.as_deref(),
+            published: version.published.as_deref(),
+            tarball: &version.tarball,
+            sha512: version.hashes.sha512.as_deref().map(Digest::Text),
+            sha256: version.hashes.sha256.as_deref().map(Digest::Text),
+            unpacked_size: version.unpacked_size,
+        }
     }
-    Ok(archive::seal(FORM, &body)?.into())
+}
+
+/// Writes the flat form version by version, in the order of their texts.
+pub(crate) struct Packer<'a> {
+    name: &'a str,
+    tags: Vec<u8>,
+    writer: Writer,
+    /// Where the tables of the version before begin.
+    tables: u32,
+    /// Numbers and their positions.
+    numbers: Vec<(Number, u32)>,
+    count: u32,
+}
+
+impl<'a> Packer<'a> {
+    pub(crate) fn new(name: &'a str, dist_tags: &BTreeMap<String, String>) -> Self {
+        let mut writer = Writer::default();
+        let mut tags = Vec::new();
+        writer.table(&mut tags, dist_tags);
+        Self { name, tags, writer, tables: 0, numbers: Vec::new(), count: 0 }
+    }
+
+    /// Adds a version; `is_known` where its tables, which are those of `tables`, are the ones of the version before.
+    pub(crate) fn add(
+        &mut self,
+        line: &Line<'_>,
+        tables: &Version,
+        is_known: bool,
+    ) -> Result<(), ArchiveError> {
+        let number = Number::parse_loose(line.text).ok();
+        self.put(line, number.as_ref(), tables, is_known)?;
+        self.numbers.extend(number.map(|number| (number, self.count)));
+        self.count += 1;
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        line: &Line<'_>,
+        number: Option<&Number>,
+        tables: &Version,
+        is_known: bool,
+    ) -> Result<(), ArchiveError> {
+        if !is_known {
+            self.tables = self.writer.tables_at(tables)?;
+        }
+        self.writer.version(line, number, tables.engines_node.as_deref(), self.tables)
+    }
+
+    pub(crate) fn finish(mut self) -> Result<Bytes, ArchiveError> {
+        let mut order = std::mem::take(&mut self.numbers);
+        order.sort_by(|(one, _), (other, _)| other.cmp(one));
+        let ranked: Vec<u32> = order.into_iter().map(|(_, at)| at).collect();
+        self.seal(&ranked)
+    }
+
+    fn seal(self, ranked: &[u32]) -> Result<Bytes, ArchiveError> {
+        let writer = self.writer;
+        let ranked: Vec<u8> = ranked.iter().flat_map(|at| at.to_le_bytes()).collect();
+        let ends: Vec<u8> = writer.ends.iter().flat_map(|end| end.to_le_bytes()).collect();
+        let sections: [&[u8]; SECTIONS] = [
+            self.name.as_bytes(),
+            &self.tags,
+            &ends,
+            &writer.texts,
+            &ranked,
+            &writer.heads,
+            &writer.tables,
+            &writer.details,
+        ];
+        let mut body = Vec::with_capacity(sections.iter().map(|one| one.len() + 8).sum());
+        for section in sections {
+            put_section(&mut body, section);
+        }
+        Ok(archive::seal(FORM, &body)?.into())
+    }
 }
 
 #[derive(Default)]
@@ -63,17 +151,26 @@ struct Writer {
     /// Where tables with these bytes begin.
     written: HashMap<Vec<u8>, u32>,
     details: Vec<u8>,
+    /// The texts that were last in the places where the same one mostly stands again.
+    recent: [Option<u32>; RECENT],
 }
+
+/// Places of a version in which mostly what is there for the one before it.
+const RECENT: usize = 4;
+const ENGINE: usize = 0;
+const DEPRECATION: usize = 1;
+const BEFORE: usize = 2;
+const BEHIND: usize = 3;
 
 impl Writer {
     fn version(
         &mut self,
-        text: &str,
+        line: &Line<'_>,
         number: Option<&Number>,
-        version: &Version,
+        engine: Option<&str>,
         begin: u32,
     ) -> Result<(), ArchiveError> {
-        let mut flags = if version.deprecated.is_some() { IS_DEPRECATED } else { 0 };
+        let mut flags = if line.deprecated.is_some() { IS_DEPRECATED } else { 0 };
         let mut numbers = [0; 3];
         if let Some(number) = number {
             flags |= IS_NUMBER;
@@ -83,11 +180,11 @@ impl Writer {
                 numbers = [major, minor, patch];
             }
         }
-        let engine = version.engines_node.as_deref().map_or(0, |text| self.id(text) + 1);
+        let engine = engine.map_or(0, |text| self.id_again(ENGINE, text) + 1);
         let details = u32::try_from(self.details.len()).map_err(too_large)?;
-        self.details_of(text, version);
+        self.details_of(line);
         let [major, minor, patch] = numbers;
-        let text = self.id(text);
+        let text = self.id(line.text);
         for field in [text, flags, major, minor, patch, engine, begin, details] {
             self.heads.extend_from_slice(&field.to_le_bytes());
         }
@@ -122,25 +219,26 @@ impl Writer {
         out
     }
 
-    fn details_of(&mut self, text: &str, version: &Version) {
+    fn details_of(&mut self, line: &Line<'_>) {
         let mut out = std::mem::take(&mut self.details);
-        self.optional(&mut out, version.deprecated.as_deref());
-        self.optional(&mut out, version.published.as_deref());
-        match version.tarball.rsplit_once(text).filter(|_| text == version.version) {
+        let deprecated = line.deprecated.map(|text| self.id_again(DEPRECATION, text));
+        put_number(&mut out, deprecated.map_or(0, |id| u64::from(id) + 1));
+        self.optional(&mut out, line.published);
+        match line.tarball.rsplit_once(line.text) {
             Some((before, behind)) => {
                 put_number(&mut out, 1);
-                self.put(&mut out, before);
-                self.put(&mut out, behind);
+                put_number(&mut out, self.id_again(BEFORE, before).into());
+                put_number(&mut out, self.id_again(BEHIND, behind).into());
             }
             None => {
                 put_number(&mut out, 0);
-                self.put(&mut out, &version.tarball);
+                self.put(&mut out, line.tarball);
             }
         }
-        self.digest(&mut out, version.hashes.sha512.as_deref());
-        self.digest(&mut out, version.hashes.sha256.as_deref());
+        self.digest(&mut out, line.sha512);
+        self.digest(&mut out, line.sha256);
         // A size that cannot be counted one further is not known.
-        put_number(&mut out, version.unpacked_size.map_or(0, |size| size.wrapping_add(1)));
+        put_number(&mut out, line.unpacked_size.map_or(0, |size| size.wrapping_add(1)));
         self.details = out;
     }
 
@@ -154,6 +252,23 @@ impl Writer {
         self.ends.push(self.texts.len() as u32);
         self.ids.insert(text.to_owned(), id);
         id
+    }
+
+    /// The same for a text that probably is the one that was last in its place, which is found out faster than it is looked up.
+    fn id_again(&mut self, place: usize, text: &str) -> u32 {
+        if let Some(id) = self.recent[place].filter(|id| self.text_of(*id) == text.as_bytes()) {
+            return id;
+        }
+        let id = self.id(text);
+        self.recent[place] = Some(id);
+        id
+    }
+
+    fn text_of(&self, id: u32) -> &[u8] {
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| *end as usize);
+        let at = id as usize;
+        let start = at.checked_sub(1).map_or(0, end);
+        self.texts.get(start..end(at)).unwrap_or_default()
     }
 
     fn put(&mut self, out: &mut Vec<u8>, text: &str) {
@@ -179,9 +294,13 @@ impl Writer {
         }
     }
 
-    fn digest(&mut self, out: &mut Vec<u8>, digest: Option<&str>) {
-        let Some(text) = digest else { return out.push(NO_DIGEST) };
-        match bytes_of(text) {
+    fn digest(&mut self, out: &mut Vec<u8>, digest: Option<Digest<'_>>) {
+        let (text, bytes) = match digest {
+            None => return out.push(NO_DIGEST),
+            Some(Digest::Bytes(bytes)) => ("", Some(Cow::Borrowed(bytes))),
+            Some(Digest::Text(text)) => (text, bytes_of(text).map(Cow::Owned)),
+        };
+        match bytes {
             Some(bytes) => {
                 out.push(DIGEST_BYTES);
                 put_section(out, &bytes);

@@ -1,0 +1,132 @@
+//! One line of a pack's index: where an answer lies in the pack, whose it is, and how old. All of one size, each with a checksum of its
+//! own, so that what was cut off or damaged is one line and not the index.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Key, crc};
+
+/// Bytes of a line.
+pub(super) const RECORD_BYTES: usize = 88;
+/// What the checksum is about: all before it.
+const CHECKED_BYTES: usize = RECORD_BYTES - 4;
+
+/// Says that an answer is forgotten.
+const IS_GONE: u32 = 1;
+
+/// Where an answer lies, and how old it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) key: Key,
+    /// Whether it says that there is no answer any more.
+    pub(super) is_gone: bool,
+    /// Where its header begins in the pack; archive and body follow.
+    pub(super) offset: u64,
+    pub(super) header_bytes: u32,
+    pub(super) archive_bytes: u32,
+    pub(super) body_bytes: u32,
+    pub(super) header_crc: u32,
+    pub(super) body_crc: u32,
+    /// When the answer was last confirmed.
+    pub(super) confirmed: SystemTime,
+    /// When the line was written: of several about one answer the last counts.
+    pub(super) written: SystemTime,
+}
+
+impl Record {
+    /// That `key` is forgotten.
+    pub(super) fn gone(key: Key) -> Self {
+        Self {
+            key,
+            is_gone: true,
+            offset: 0,
+            header_bytes: 0,
+            archive_bytes: 0,
+            body_bytes: 0,
+            header_crc: 0,
+            body_crc: 0,
+            confirmed: SystemTime::UNIX_EPOCH,
+            written: SystemTime::now(),
+        }
+    }
+
+    pub(super) fn encode(&self) -> [u8; RECORD_BYTES] {
+        let mut bytes = [0; RECORD_BYTES];
+        let flags = if self.is_gone { IS_GONE } else { 0 };
+        bytes[..32].copy_from_slice(self.key.bytes());
+        let long = [self.offset, nanoseconds(self.confirmed), nanoseconds(self.written)];
+        for (place, number) in bytes[32..56].chunks_exact_mut(8).zip(long) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let Self { header_bytes, archive_bytes, body_bytes, header_crc, body_crc, .. } = *self;
+        let short = [header_bytes, archive_bytes, body_bytes, header_crc, body_crc, flags];
+        for (place, number) in bytes[56..80].chunks_exact_mut(4).zip(short) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        let checked = crc(&bytes[..CHECKED_BYTES]);
+        bytes[CHECKED_BYTES..].copy_from_slice(&checked.to_le_bytes());
+        bytes
+    }
+
+    /// `None` where it is damaged.
+    pub(super) fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
+        let short = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        if crc(&bytes[..CHECKED_BYTES]) != short(CHECKED_BYTES)? {
+            return None;
+        }
+        Some(Self {
+            key: Key(*bytes.first_chunk()?),
+            is_gone: short(76)? & IS_GONE != 0,
+            offset: long(32)?,
+            confirmed: moment(long(40)?),
+            written: moment(long(48)?),
+            header_bytes: short(56)?,
+            archive_bytes: short(60)?,
+            body_bytes: short(64)?,
+            header_crc: short(68)?,
+            body_crc: short(72)?,
+        })
+    }
+}
+
+/// Since 1970; good until 2554.
+fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn moment(nanoseconds: u64) -> SystemTime {
+    // Within what every clock here can count.
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_comes_back_and_a_damaged_one_does_not() {
+        let one = Record {
+            key: Key([7; 32]),
+            is_gone: false,
+            offset: 1 << 40,
+            header_bytes: 1,
+            archive_bytes: 2,
+            body_bytes: 3,
+            header_crc: 4,
+            body_crc: u32::MAX,
+            confirmed: moment(5),
+            written: moment(u64::MAX),
+        };
+        for record in [one, Record { written: moment(6), ..Record::gone(Key([8; 32])) }] {
+            let bytes = record.encode();
+            assert_eq!(Record::decode(&bytes), Some(record));
+            for at in 0..RECORD_BYTES {
+                let mut damaged = bytes;
+                damaged[at] ^= 0x10;
+                assert_eq!(Record::decode(&damaged), None, "{at}");
+            }
+        }
+        assert_eq!(Record::decode(&[0; RECORD_BYTES]), None, "what a disk never wrote");
+    }
+}
