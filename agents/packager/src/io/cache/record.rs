@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Key, crc};
+use super::Key;
 
 /// Bytes of a line.
 pub(super) const RECORD_BYTES: usize = 88;
@@ -61,7 +61,7 @@ impl Record {
         for (place, number) in bytes[56..80].chunks_exact_mut(4).zip(short) {
             place.copy_from_slice(&number.to_le_bytes());
         }
-        let checked = crc(&bytes[..CHECKED_BYTES]);
+        let checked = checksum(&bytes);
         bytes[CHECKED_BYTES..].copy_from_slice(&checked.to_le_bytes());
         bytes
     }
@@ -70,7 +70,7 @@ impl Record {
     pub(super) fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<(Key, Self)> {
         let short = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let long = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        if crc(&bytes[..CHECKED_BYTES]) != short(CHECKED_BYTES)? {
+        if checksum(bytes) != short(CHECKED_BYTES)? {
             return None;
         }
         let record = Self {
@@ -86,6 +86,21 @@ impl Record {
         };
         Some((Key(*bytes.first_chunk()?), record))
     }
+}
+
+/// Of what is before the checksum. Each step can be undone, so a change of one word always shows in the 64 bits, and of them the
+/// upper half is taken, to which all contribute. With a cyclic redundancy check, which is slow for so few bytes, reading 190,000 lines took 130 ms instead of 40.
+fn checksum(bytes: &[u8; RECORD_BYTES]) -> u32 {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let (words, rest) = bytes[..CHECKED_BYTES].as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    // What a disk never wrote is all zeros, and must not be right.
+    let mixed = words
+        .iter()
+        .chain([&last])
+        .fold(ODD, |sum, word| (sum ^ u64::from_le_bytes(*word)).wrapping_mul(ODD).rotate_left(29));
+    ((mixed ^ (mixed >> 32)).wrapping_mul(ODD) >> 32) as u32
 }
 
 /// Since 1970; good until 2554.
