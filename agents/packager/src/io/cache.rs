@@ -9,20 +9,22 @@ mod packs;
 mod record;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use self::packs::{Known, Own, Place};
-use self::record::Record;
+use self::packs::{Bounds, Files, Known, Lock, Own, Place};
+use self::record::{Record, nanoseconds};
 use super::http::Validators;
-use super::limits::{DISK_BYTES_MAX, DISK_WRITES_PER_SWEEP, PACKS_PER_CACHE};
+use super::limits::{
+    DISK_BYTES_MAX, DISK_INDEX_BYTES_MAX, DISK_LOOK_INTERVAL, DISK_WRITES_PER_SWEEP,
+};
 use super::secret::Credentials;
 
 /// Header: a few validators; servers that send more get no revalidation.
@@ -67,8 +69,9 @@ struct Header {
 /// One stored answer, of which only the header was read.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    data: Arc<File>,
+    key: Key,
     record: Record,
+    files: Arc<Files>,
     validators: Validators,
 }
 
@@ -111,8 +114,16 @@ impl Stored {
         is_whole.then(|| Entry { validators: self.validators.clone(), body })
     }
 
+    /// All of it as it lies there, if it is whole.
+    fn raw(&self) -> Option<Vec<u8>> {
+        let Record { header_bytes, archive_bytes, body_bytes, body_crc, .. } = self.record;
+        let before = header_bytes.checked_add(archive_bytes)?;
+        let bytes = self.part(0, before.checked_add(body_bytes)?)?;
+        (crc(bytes.get(before as usize..)?) == body_crc).then_some(bytes)
+    }
+
     fn part(&self, start: u64, length: u32) -> Option<Vec<u8>> {
-        read(&self.data, self.record.offset.checked_add(start)?, length)
+        read(&self.files.data, self.record.offset.checked_add(start)?, length)
     }
 }
 
@@ -131,60 +142,102 @@ fn read(file: &File, start: u64, length: u32) -> Option<Vec<u8>> {
 #[derive(Debug)]
 pub(crate) struct Disk {
     directory: PathBuf,
-    bytes_max: u64,
+    bounds: Bounds,
+    look_interval: Duration,
+    lock: Lock,
     writes: AtomicU64,
+    /// Whether somebody will call [`Disk::rest`].
+    pub(crate) will_rest: AtomicBool,
     known: Mutex<Known>,
-    /// The pack that is appended to, once something was. Locked before `known`.
-    own: Mutex<Option<Own>>,
+    /// Locked before `known`.
+    writer: Mutex<Writer>,
+}
+
+/// Who appends.
+#[derive(Debug, Default)]
+struct Writer {
+    /// The pack that is appended to, once something was.
+    own: Option<Own>,
+    /// When there was none to be had, or it could not be written to: a thousand answers need not try it each.
+    refused: Option<Instant>,
 }
 
 impl Disk {
     pub(crate) fn new(cache_dir: &Path) -> Self {
-        Self::with_limit(cache_dir, DISK_BYTES_MAX)
+        let bounds = Bounds { bytes_max: DISK_BYTES_MAX, index_bytes_max: DISK_INDEX_BYTES_MAX };
+        Self::with(cache_dir, bounds, DISK_LOOK_INTERVAL, packs::flock)
     }
 
-    fn with_limit(cache_dir: &Path, bytes_max: u64) -> Self {
+    fn with(cache_dir: &Path, bounds: Bounds, look_interval: Duration, lock: Lock) -> Self {
         Self {
             directory: cache_dir.join("metadata"),
-            bytes_max,
+            bounds,
+            look_interval,
+            lock,
             writes: AtomicU64::new(0),
+            will_rest: AtomicBool::new(false),
             known: Mutex::default(),
-            own: Mutex::default(),
+            writer: Mutex::default(),
         }
     }
 
-    /// Whether there may be an answer; waits for the disk only where something was written by others.
+    /// Whether there may be an answer. Never waits for the disk, nor for whoever does: where it is not known there may be one, and
+    /// [`Disk::open`] tells.
     pub(crate) fn has(&self, key: Key) -> bool {
-        self.find(key).is_some()
-    }
-
-    fn find(&self, key: Key) -> Option<Place> {
-        let mut known = lock(&self.known);
-        known.find(&self.directory, key).filter(|place| !place.record.is_gone).cloned()
+        let Ok(known) = self.known.try_lock() else { return true };
+        // Whoever reads or writes looks anew after one interval, so while a cold cache is filled it is known here.
+        !known.is_recent(self.look_interval.saturating_mul(2)) || known.find(key).is_some()
     }
 
     /// The stored answer; whatever is damaged does not exist.
     pub(crate) fn open(&self, key: Key) -> Option<Stored> {
-        let Place { record, data, .. } = self.find(key)?;
+        let Place { record, files } = self.known().find(key)?;
         if record.header_bytes as usize > key.0.len() + HEADER_BYTES_MAX {
             return None;
         }
-        let header = read(&data, record.offset, record.header_bytes)?;
+        let header = read(&files.data, record.offset, record.header_bytes)?;
         if crc(&header) != record.header_crc {
             return None;
         }
         let header: Header = serde_json::from_slice(header.strip_prefix(&key.0)?).ok()?;
-        Some(Stored { data, record, validators: header.validators })
+        Some(Stored { key, record, files, validators: header.validators })
     }
 
-    /// Keeps an answer, confirmed at that time. Failing to costs only time later, so it is logged and not reported. Whether it is time
-    /// to [`Disk::sweep`].
+    /// What is known, with what others have written until lately.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        let mut known = lock(&self.known);
+        known.look(&self.directory, self.look_interval);
+        known
+    }
+
+    /// Keeps an answer that came now. Failing to costs only time later, so it is logged and not reported. Whether it is time to
+    /// [`Disk::sweep`].
     pub(crate) fn write(
         &self,
         key: Key,
         validators: &Validators,
         (archive, body): (&[u8], &[u8]),
-        confirmed: Option<SystemTime>,
+    ) -> bool {
+        let now = SystemTime::now();
+        self.keep((key, None), validators, (archive, body), now)
+    }
+
+    /// Keeps an answer in another form, confirmed at that time, unless there is a later one. Whether it is time to [`Disk::sweep`].
+    pub(crate) fn rewrite(
+        &self,
+        stored: &Stored,
+        (archive, body): (&[u8], &[u8]),
+        confirmed: SystemTime,
+    ) -> bool {
+        self.keep((stored.key, Some(stored)), &stored.validators, (archive, body), confirmed)
+    }
+
+    fn keep(
+        &self,
+        (key, before): (Key, Option<&Stored>),
+        validators: &Validators,
+        (archive, body): (&[u8], &[u8]),
+        confirmed: SystemTime,
     ) -> bool {
         let mut header = key.0.to_vec();
         let written =
@@ -196,82 +249,122 @@ impl Disk {
         let bytes = |part: &[u8]| u32::try_from(part.len());
         let lengths = (bytes(&header), bytes(archive), bytes(body));
         let (Ok(header_bytes), Ok(archive_bytes), Ok(body_bytes)) = lengths else { return false };
-        let now = SystemTime::now();
-        let record = Record {
-            key,
-            is_gone: false,
-            offset: 0,
-            header_bytes,
-            archive_bytes,
-            body_bytes,
-            header_crc: crc(&header),
-            body_crc: crc(body),
-            confirmed: confirmed.unwrap_or(now),
-            written: now,
-        };
-        let is_first = self.append(record, Some([&header, archive, body]));
-        let before = self.writes.fetch_add(1, Ordering::Relaxed);
-        is_first || before % DISK_WRITES_PER_SWEEP == DISK_WRITES_PER_SWEEP - 1
+        let (header_crc, body_crc) = (crc(&header), crc(body));
+        self.append(key, before, |own, written| {
+            let record = Record {
+                is_gone: false,
+                offset: 0,
+                header_bytes,
+                archive_bytes,
+                body_bytes,
+                header_crc,
+                body_crc,
+                confirmed,
+                written,
+            };
+            own.append(key, record, &mut [&header, archive, body].map(IoSlice::new))
+        })
     }
 
-    /// Appends a line, and before it what it is about where that is not there yet. Whether a pack was made for it.
-    fn append(&self, mut record: Record, parts: Option<[&[u8]; 3]>) -> bool {
-        let mut held = lock(&self.own);
-        let mut is_first = false;
-        let mut append = || -> std::io::Result<Option<Place>> {
-            let bytes_max = self.bytes_max / PACKS_PER_CACHE;
-            if held.as_ref().is_none_or(|own| own.is_full(bytes_max)) {
-                // Let go of first: others may have it now, to remove it.
-                *held = None;
-                *held = Own::take(&self.directory, bytes_max)?;
-                is_first = held.as_ref().is_some_and(|own| own.is_new);
+    /// Marks an answer as confirmed now, unless there is a later one. Whether it is time to [`Disk::sweep`].
+    pub(crate) fn confirm(&self, stored: &Stored, now: SystemTime) -> bool {
+        let Stored { key, record, files, .. } = stored;
+        self.append(*key, Some(stored), |own, written| {
+            let record = Record { confirmed: now, written, ..*record };
+            if own.is(files) {
+                return own.note(*key, record);
             }
-            let Some(own) = held.as_mut() else { return Ok(None) };
-            match parts {
-                Some(parts) => own.append(&mut record, parts)?,
-                None => own.note(&record)?,
+            // What is in use moves to the youngest pack, and the oldest can go.
+            match stored.raw() {
+                Some(bytes) => own.append(*key, record, &mut [IoSlice::new(&bytes)]),
+                None => Ok(()),
             }
-            Ok(Some(own.place(record)))
-        };
-        match append() {
-            Ok(Some(place)) => lock(&self.known).take(place),
-            Ok(None) => tracing::debug!("metadata is not kept: too many processes do"),
-            Err(error) => {
-                tracing::debug!(path = %self.directory.display(), %error, "cannot keep metadata");
-                // What is half there the next owner of the pack passes over.
-                *held = None;
-            }
-        }
-        is_first
-    }
-
-    /// Marks an answer as confirmed now.
-    pub(crate) fn confirm(&self, key: Key, now: SystemTime) {
-        let Some(stored) = self.open(key) else { return };
-        // Written anew, since only one process appends to a pack: what is in use moves to the youngest, and the oldest can go.
-        let record = stored.record;
-        let archive = stored.part(u64::from(record.header_bytes), record.archive_bytes);
-        if let (Some(archive), Some(entry)) = (archive, stored.entry()) {
-            self.write(key, &entry.validators, (&archive, &entry.body), Some(now));
-        }
+        })
     }
 
     /// Forgets an answer.
     pub(crate) fn remove(&self, key: Key) {
         // Mostly it was not there.
-        if self.has(key) {
-            self.append(Record::gone(key), None);
+        if self.known().find(key).is_some() {
+            self.append(key, None, |own, written| own.note(key, Record::gone(written)));
         }
     }
 
-    /// Removes the oldest answers until nine tenths of the limit are left.
-    pub(crate) fn sweep(&self) {
-        let mut own = lock(&self.own);
-        if packs::bytes(&self.directory) > self.bytes_max {
-            // It may be the one that goes.
-            *own = None;
+    /// Appends what `job` does, which is told when it is written. Not where there is a later answer than the one that it is about. Whether it is
+    /// time to [`Disk::sweep`].
+    fn append(
+        &self,
+        key: Key,
+        before: Option<&Stored>,
+        job: impl FnOnce(&mut Own, u64) -> std::io::Result<()>,
+    ) -> bool {
+        let mut writer = lock(&self.writer);
+        let Writer { own, refused } = &mut *writer;
+        if refused.is_some_and(|refused| refused.elapsed() < self.look_interval) {
+            return false;
         }
-        packs::sweep(&self.directory, self.bytes_max);
+        let mut is_first = false;
+        let append = || -> std::io::Result<()> {
+            is_first = self.take(own)?;
+            let Some(own) = own.as_mut() else {
+                return Err(std::io::Error::other("too many processes keep metadata here"));
+            };
+            let mut known = self.known();
+            if let Some(Stored { record, files, .. }) = before {
+                known.catch_up();
+                if !known.counts(key, record, files) {
+                    return Ok(());
+                }
+            }
+            // After what is known, whatever the clock says: it was wrong when that was written, or is now.
+            let after = known.written(key).map_or(0, |written| written.saturating_add(1));
+            drop(known);
+            job(own, nanoseconds(SystemTime::now()).max(after))?;
+            lock(&self.known).follow(&self.directory, own);
+            Ok(())
+        };
+        *refused = None;
+        if let Err(error) = append() {
+            tracing::debug!(path = %self.directory.display(), %error, "cannot keep metadata");
+            (*own, *refused) = (None, Some(Instant::now()));
+        }
+        let count = self.writes.fetch_add(1, Ordering::Relaxed);
+        is_first || count % DISK_WRITES_PER_SWEEP == DISK_WRITES_PER_SWEEP - 1
+    }
+
+    /// Takes a pack where there is none, it is full, or somebody removed it. Whether it was made for this.
+    fn take(&self, own: &mut Option<Own>) -> std::io::Result<bool> {
+        let is_good = |own: &Own| !own.is_full(self.bounds) && own.stands(&self.directory);
+        if own.as_ref().is_some_and(is_good) {
+            return Ok(false);
+        }
+        // Let go of first: others may have it now, to remove it.
+        *own = None;
+        *own = Own::take(&self.directory, self.bounds, self.lock)?;
+        let Some(own) = own else { return Ok(false) };
+        self.known().follow(&self.directory, own);
+        Ok(own.is_new)
+    }
+
+    /// Removes the oldest answers until nine tenths of the limit are left. Others write meanwhile.
+    pub(crate) fn sweep(&self) {
+        packs::remove_single_files(&self.directory);
+        packs::sweep(&self.directory, self.bounds, self.lock);
+    }
+
+    /// Lets go of all files, and forgets what lies where, unless it was asked for within that time; for a process that has nothing to do.
+    /// Whether it did.
+    pub(crate) fn rest(&self, idle_for: Duration) -> bool {
+        // Who holds either is not idle.
+        let (Ok(mut writer), Ok(mut known)) = (self.writer.try_lock(), self.known.try_lock())
+        else {
+            return false;
+        };
+        let is_idle = !known.is_recent(idle_for);
+        if is_idle {
+            (*writer, *known) = (Writer::default(), Known::default());
+        }
+        is_idle
     }
 }
 

@@ -178,14 +178,20 @@ pub const MISSING_FRESH_FOR: Duration = Duration::from_secs(60);
 pub const MEMORY_BYTES_MAX: usize = 96 << 20;
 /// Metadata on disk, in bytes.
 pub const DISK_BYTES_MAX: u64 = 512 << 20;
-/// A pack of answers is not appended to any more when it has one of so many parts of that: what is swept away is a pack.
+/// Bytes of the indexes of it, of 88 for each answer and each confirmation: 190,000, which take some 40 MB in a process that knows them.
+pub const DISK_INDEX_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of indexes that a process reads: those, and what several processes may append until somebody looks at the size.
+pub const DISK_INDEX_BYTES_READ_MAX: u64 = 2 * DISK_INDEX_BYTES_MAX;
+/// Lines of an index that are read at once: a third of a megabyte.
+pub const INDEX_LINES_AT_ONCE: usize = 4_096;
+/// A pack of answers is not appended to any more when it has one of so many parts of either: what is swept away is a pack.
 pub const PACKS_PER_CACHE: u64 = 8;
 /// Packs that there may be: one for each process that writes at the same time, and those that are full.
 pub const PACKS_MAX: u32 = 64;
-/// Bytes of a pack's index: 95,000 answers.
-pub const PACK_INDEX_BYTES_MAX: u64 = 8 << 20;
-/// How often a process looks for answers that others have written.
+/// How often a process looks for answers that others have written, and how long it does not try again where nothing could be written.
 pub const DISK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// After so long without a question a process forgets what it knows of the disk, and lets go of its files.
+pub const DISK_KNOWN_FOR: Duration = Duration::from_secs(300);
 /// Entries written between two looks at the size of the cache on disk.
 pub const DISK_WRITES_PER_SWEEP: u64 = 2_048;
 

@@ -4,6 +4,7 @@
 //! the validators that came with it, or fetched again. Offline, whatever is there counts, whatever its age.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -16,7 +17,9 @@ use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Mirrors, Reply, Urgency, Validators};
-use super::limits::{FRESH_FOR, MISSING_FRESH_FOR, READ_WHERE_IT_ARRIVES_BYTES_MAX};
+use super::limits::{
+    DISK_KNOWN_FOR, FRESH_FOR, MISSING_FRESH_FOR, READ_WHERE_IT_ARRIVES_BYTES_MAX,
+};
 use super::outside::Service;
 use super::{RequestSettings, Shared};
 use crate::ecosystem::Ecosystem;
@@ -307,27 +310,30 @@ impl Session {
             true => self.work(resource, Self::look_on_disk).await?,
             false => Found::Nothing,
         };
-        let validators = match stored {
+        let stale = match stored {
             Found::Usable(value) => return Ok(Arrived::AtHand(value)),
-            Found::Stale(validators) => {
-                Some(validators).filter(|validators| !validators.is_empty())
-            }
+            Found::Stale(stored) => Some(stored).filter(|stored| !stored.validators().is_empty()),
             Found::Nothing => None,
         };
         if self.request.offline {
             return Err(offline(&resource.title()));
         }
-        match resource.fetch(validators.as_ref(), urgency).await? {
+        let validators = stale.as_ref().map(Stored::validators);
+        match resource.fetch(validators, urgency).await? {
             Fetched::New(answer) => self.read(resource, answer).await,
-            Fetched::Missing { near } => Err(self.forget(&**resource, near)),
+            Fetched::Missing { near } => Err(self.forget(resource, near).await),
             Fetched::Unchanged => {
-                if let Some(value) = self.work(resource, Self::confirm).await? {
+                if let Some(stored) = stale
+                    && let Some(value) = self
+                        .work(resource, move |it, resource| it.confirm(resource, &stored))
+                        .await?
+                {
                     return Ok(Arrived::AtHand(value));
                 }
-                // It was removed or damaged in the meantime.
+                // It is damaged.
                 match resource.fetch(None, urgency).await? {
                     Fetched::New(answer) => self.read(resource, answer).await,
-                    Fetched::Missing { near } => Err(self.forget(&**resource, near)),
+                    Fetched::Missing { near } => Err(self.forget(resource, near).await),
                     Fetched::Unchanged => Err(Error::new(
                         Kind::Network,
                         "registry-nonsense",
@@ -357,7 +363,7 @@ impl Session {
             session.lead_on(shared, parsed.value.clone());
             let stored = (parsed.stored)();
             let parts = (&parsed.packed[..], &stored[..]);
-            session.store(resource, &answer.validators, parts, None);
+            session.sweep_if(session.shared.disk.write(resource.key(), &answer.validators, parts));
             Ok(Arrived::Followed(parsed.value))
         };
         match is_small {
@@ -385,7 +391,7 @@ impl Session {
         let Some(stored) = self.shared.disk.open(resource.key()) else { return Ok(Found::Nothing) };
         let age = stored.age(SystemTime::now());
         if !(self.request.offline || resource.is_immutable() || age <= self.request.max_age) {
-            return Ok(Found::Stale(stored.validators().clone()));
+            return Ok(Found::Stale(stored));
         }
         let confirmed = stored.confirmed();
         Ok(match self.take(resource, &stored, confirmed) {
@@ -412,7 +418,7 @@ impl Session {
                 let packed = resource.pack(&value);
                 if !packed.is_empty() {
                     let parts = (&packed[..], &entry.body[..]);
-                    self.store(resource, &entry.validators, parts, Some(confirmed));
+                    self.sweep_if(self.shared.disk.rewrite(stored, parts, confirmed));
                 }
                 (value, entry.body.len())
             }
@@ -422,31 +428,55 @@ impl Session {
         Some(value)
     }
 
-    fn store(
-        &self,
-        resource: &dyn Resource,
-        validators: &Validators,
-        parts: (&[u8], &[u8]),
-        confirmed: Option<SystemTime>,
-    ) {
-        if self.shared.disk.write(resource.key(), validators, parts, confirmed) {
+    /// Sweeps the disk when there is time, if it is time to.
+    fn sweep_if(&self, is_due: bool) {
+        if is_due {
             let shared = Arc::clone(&self.shared);
             self.shared.threads.host().later(Box::new(move || shared.disk.sweep()));
         }
     }
 
-    fn confirm(&self, resource: &dyn Resource) -> Result<Option<Value>> {
-        let Some(stored) = self.shared.disk.open(resource.key()) else { return Ok(None) };
+    /// Has the disk rest when nothing was asked for a while, lest a daemon keeps files open that others have removed.
+    fn rest_later(&self) {
+        if self.shared.disk.will_rest.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(DISK_KNOWN_FOR).await;
+                let Some(shared) = shared.upgrade() else { return };
+                // Before it rests, so that who asks from now on begins another wait.
+                shared.disk.will_rest.store(false, Ordering::Relaxed);
+                if shared.disk.rest(DISK_KNOWN_FOR)
+                    || shared.disk.will_rest.swap(true, Ordering::Relaxed)
+                {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn confirm(&self, resource: &dyn Resource, stored: &Stored) -> Result<Option<Value>> {
         let now = SystemTime::now();
-        let value = self.take(resource, &stored, now);
+        let value = self.take(resource, stored, now);
         if value.is_some() {
-            self.shared.disk.confirm(resource.key(), now);
+            self.sweep_if(self.shared.disk.confirm(stored, now));
         }
         Ok(value)
     }
 
-    fn forget(&self, resource: &dyn Resource, near: Option<String>) -> Error {
-        self.shared.disk.remove(resource.key());
+    async fn forget(&self, resource: &Arc<dyn Resource>, near: Option<String>) -> Error {
+        let disk = &self.shared.disk;
+        if disk.has(resource.key()) {
+            let remove = |it: &Self, resource: &dyn Resource| {
+                it.shared.disk.remove(resource.key());
+                Ok(())
+            };
+            // It fails only where this process is about to end.
+            let _ = self.work(resource, remove).await;
+        }
+        let resource = &**resource;
         let title = resource.title();
         let (prefix, name) = title.split_once(':').unwrap_or(("", &title));
         let near = match near {
@@ -472,7 +502,7 @@ impl Session {
 
 enum Found {
     Usable(Value),
-    Stale(Validators),
+    Stale(Stored),
     Nothing,
 }
 
@@ -485,6 +515,7 @@ enum Arrived {
 }
 
 async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
+    session.rest_later();
     let arrived = {
         let urgency = &pilot.flight.urgency;
         tokio::select! {

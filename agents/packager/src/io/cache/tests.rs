@@ -11,6 +11,33 @@ fn validators() -> Validators {
     Validators { etag: Some("\"x\"".to_owned()), last_modified: None }
 }
 
+/// One that looks for what others have written each time, or never after the first.
+fn disk(directory: &Path, interval: Duration) -> Disk {
+    limited(directory, DISK_BYTES_MAX, interval)
+}
+
+fn limited(directory: &Path, bytes_max: u64, interval: Duration) -> Disk {
+    let bounds = Bounds { bytes_max, index_bytes_max: DISK_INDEX_BYTES_MAX };
+    Disk::with(directory, bounds, interval, packs::flock)
+}
+
+fn confirm(disk: &Disk, name: &str, now: SystemTime) {
+    disk.confirm(&disk.open(key(name)).expect("an entry"), now);
+}
+
+fn body(disk: &Disk, name: &str) -> Option<Vec<u8>> {
+    Some(read(disk, key(name))?.body)
+}
+
+/// Writes an answer without an archive.
+fn write(disk: &Disk, name: &str, body: &[u8]) -> bool {
+    disk.write(key(name), &validators(), (b"", body))
+}
+
+fn length(path: &Path) -> u64 {
+    path.metadata().expect("a file").len()
+}
+
 fn read(disk: &Disk, key: Key) -> Option<Entry> {
     disk.open(key)?.entry()
 }
@@ -19,10 +46,10 @@ fn read(disk: &Disk, key: Key) -> Option<Entry> {
 fn what_is_written_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"", b"body"), None);
+    disk.write(key("a"), &validators(), (b"", b"body"));
     let entry = read(&disk, key("a")).expect("an entry");
     assert_eq!((entry.validators, &entry.body[..]), (validators(), &b"body"[..]));
-    disk.write(key("a"), &validators(), (b"", b""), None);
+    disk.write(key("a"), &validators(), (b"", b""));
     assert_eq!(read(&disk, key("a")).expect("an entry").body, b"");
     disk.remove(key("a"));
     assert!(read(&disk, key("a")).is_none());
@@ -32,11 +59,11 @@ fn what_is_written_is_read() {
 fn an_archive_stands_before_the_body() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"archive", b"body"), None);
+    disk.write(key("a"), &validators(), (b"archive", b"body"));
     let stored = disk.open(key("a")).expect("an entry");
     assert_eq!(stored.archive().as_deref(), Some(&b"archive"[..]));
     assert_eq!(stored.entry().expect("whole").body, b"body");
-    disk.write(key("a"), &validators(), (b"", b"body"), None);
+    disk.write(key("a"), &validators(), (b"", b"body"));
     assert_eq!(disk.open(key("a")).expect("an entry").archive(), None);
 }
 
@@ -45,12 +72,12 @@ fn a_header_that_is_longer_than_usual_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
     let long = Validators { etag: Some("x".repeat(HEADER_BYTES_MAX / 2)), last_modified: None };
-    disk.write(key("a"), &long, (b"archive", b"body"), None);
+    disk.write(key("a"), &long, (b"archive", b"body"));
     let stored = disk.open(key("a")).expect("an entry");
     assert_eq!(stored.validators(), &long);
     assert_eq!(stored.entry().expect("whole").body, b"body");
     let too_long = Validators { etag: Some("x".repeat(HEADER_BYTES_MAX)), last_modified: None };
-    disk.write(key("a"), &too_long, (b"archive", b"body"), None);
+    disk.write(key("a"), &too_long, (b"archive", b"body"));
     assert!(disk.open(key("a")).expect("an entry").validators().is_empty());
 }
 
@@ -59,7 +86,7 @@ fn files_are_private() {
     use std::os::unix::fs::MetadataExt;
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"", b"body"), None);
+    disk.write(key("a"), &validators(), (b"", b"body"));
     for path in [packs::index_path(&disk.directory, 0), packs::data_path(&disk.directory, 0)] {
         assert_eq!(path.metadata().expect("a file").mode() & 0o777, 0o600);
     }
@@ -70,7 +97,7 @@ fn files_are_private() {
 fn every_cut_and_every_changed_byte_is_noticed() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"archive", b"a body of some length"), None);
+    disk.write(key("a"), &validators(), (b"archive", b"a body of some length"));
     for path in [packs::index_path(&disk.directory, 0), packs::data_path(&disk.directory, 0)] {
         let whole = std::fs::read(&path).expect("a file");
         for length in 0..whole.len() {
@@ -96,14 +123,14 @@ fn every_cut_and_every_changed_byte_is_noticed() {
 fn a_line_that_outlived_its_answer_finds_no_other_one() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"", b"one body"), None);
+    disk.write(key("a"), &validators(), (b"", b"one body"));
     drop(disk);
     // A power loss took the answer and left the line.
     let data =
         File::options().write(true).open(packs::data_path(&directory.path().join("metadata"), 0));
     data.expect("a pack").set_len(0).expect("a cut");
     let disk = Disk::new(directory.path());
-    disk.write(key("b"), &validators(), (b"", b"one body"), None);
+    disk.write(key("b"), &validators(), (b"", b"one body"));
     assert!(read(&disk, key("a")).is_none());
     assert_eq!(read(&disk, key("b")).expect("an entry").body, b"one body");
 }
@@ -113,14 +140,14 @@ fn a_line_that_was_cut_is_taken_off_and_the_next_one_is_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let metadata = directory.path().join("metadata");
     let disk = Disk::new(directory.path());
-    disk.write(key("a"), &validators(), (b"", b"a"), None);
-    disk.write(key("b"), &validators(), (b"", b"b"), None);
+    disk.write(key("a"), &validators(), (b"", b"a"));
+    disk.write(key("b"), &validators(), (b"", b"b"));
     drop(disk);
     let index =
         File::options().write(true).open(packs::index_path(&metadata, 0)).expect("an index");
     index.set_len(index.metadata().expect("a size").len() - 3).expect("a cut");
     let disk = Disk::new(directory.path());
-    disk.write(key("c"), &validators(), (b"", b"c"), None);
+    disk.write(key("c"), &validators(), (b"", b"c"));
     drop(disk);
     let disk = Disk::new(directory.path());
     assert!(read(&disk, key("a")).is_some() && read(&disk, key("c")).is_some());
@@ -131,10 +158,10 @@ fn a_line_that_was_cut_is_taken_off_and_the_next_one_is_read() {
 fn each_who_writes_has_a_pack_and_the_last_word_counts() {
     let directory = tempfile::tempdir().expect("a directory");
     let (one, other) = (Disk::new(directory.path()), Disk::new(directory.path()));
-    one.write(key("a"), &validators(), (b"", b"first"), None);
-    other.write(key("a"), &validators(), (b"", b"second"), None);
-    other.write(key("b"), &validators(), (b"", b"b"), None);
-    one.write(key("c"), &validators(), (b"", b"c"), None);
+    one.write(key("a"), &validators(), (b"", b"first"));
+    other.write(key("a"), &validators(), (b"", b"second"));
+    other.write(key("b"), &validators(), (b"", b"b"));
+    one.write(key("c"), &validators(), (b"", b"c"));
     assert!(packs::data_path(&one.directory, 1).exists());
     let third = Disk::new(directory.path());
     assert_eq!(read(&third, key("a")).expect("an entry").body, b"second");
@@ -143,7 +170,7 @@ fn each_who_writes_has_a_pack_and_the_last_word_counts() {
     drop((one, other, third));
     let last = Disk::new(directory.path());
     assert!(read(&last, key("a")).is_none());
-    last.write(key("d"), &validators(), (b"", b"d"), None);
+    last.write(key("d"), &validators(), (b"", b"d"));
     assert!(!packs::data_path(&last.directory, 3).exists(), "one that nobody has is taken");
 }
 
@@ -154,8 +181,11 @@ fn what_earlier_builds_kept_goes() {
     let old = disk.directory.join("0a");
     std::fs::create_dir_all(&old).expect("a directory");
     std::fs::write(old.join("0b"), b"an answer").expect("a file");
-    assert!(disk.write(key("a"), &validators(), (b"", b"body"), None), "a first pack is made");
+    assert!(disk.write(key("a"), &validators(), (b"", b"body")), "a first pack is made");
+    // Whoever writes does not wait for it, nor it for them.
+    let writer = lock(&disk.writer);
     disk.sweep();
+    drop(writer);
     assert!(!old.exists() && read(&disk, key("a")).is_some());
 }
 
@@ -164,35 +194,12 @@ fn age_counts_from_the_last_confirmation() {
     let directory = tempfile::tempdir().expect("a directory");
     let disk = Disk::new(directory.path());
     let now = SystemTime::now();
-    disk.write(key("a"), &validators(), (b"", b"body"), None);
-    disk.confirm(key("a"), now - Duration::from_secs(1000));
+    disk.write(key("a"), &validators(), (b"", b"body"));
+    confirm(&disk, "a", now - Duration::from_secs(1000));
     let age = disk.open(key("a")).expect("an entry").age(now);
     assert!(age >= Duration::from_secs(999) && age <= Duration::from_secs(1001));
-    disk.confirm(key("a"), now + Duration::from_secs(1000));
+    confirm(&disk, "a", now + Duration::from_secs(1000));
     assert_eq!(disk.open(key("a")).expect("an entry").age(now), Duration::MAX);
-}
-
-#[test]
-fn the_oldest_go_first() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let metadata = directory.path().join("metadata");
-    let disk = Disk::with_limit(directory.path(), 7_000);
-    let now = SystemTime::now();
-    for (index, name) in ["a", "b", "c"].into_iter().enumerate() {
-        disk.write(key(name), &validators(), (b"", &[0; 2_000]), None);
-        let file = File::options().write(true).open(packs::index_path(&metadata, index as u32));
-        let modified = now - Duration::from_secs(100 - index as u64);
-        file.expect("a pack of its own").set_modified(modified).expect("a time");
-    }
-    disk.sweep();
-    assert!(packs::data_path(&metadata, 0).exists(), "there is room");
-    // What was confirmed is among the youngest.
-    disk.confirm(key("a"), now);
-    disk.sweep();
-    drop(disk);
-    let disk = Disk::with_limit(directory.path(), 7_000);
-    assert!(read(&disk, key("b")).is_none());
-    assert!(read(&disk, key("a")).is_some() && read(&disk, key("c")).is_some());
 }
 
 #[test]
@@ -214,3 +221,5 @@ fn keys_differ_by_each_part() {
     }
     assert_eq!(keys[1], Key::new("npm", &two, Some(&credentials), "a"));
 }
+
+mod packs_of_several;

@@ -1,0 +1,104 @@
+//! Removes the packs that nothing was appended to for longest.
+
+use std::io::{ErrorKind, Result};
+use std::path::Path;
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+
+use super::{Bounds, Identity, Lock, data_path, index_path, numbers, options};
+
+/// A pack that may go.
+struct Standing {
+    /// When something was appended to it last.
+    modified: SystemTime,
+    weight: u64,
+    number: u32,
+}
+
+/// Until nine tenths of what there may be are left; never one that a process appends to. Those count, but however many they are, a
+/// quarter is left to the others.
+pub(in crate::io::cache) fn sweep(directory: &Path, bounds: Bounds, lock: Lock) {
+    let mut packs: Vec<Standing> =
+        numbers(directory).into_iter().filter_map(|it| standing(directory, it, bounds)).collect();
+    let weight = |packs: &[Standing]| packs.iter().map(|pack| pack.weight).sum::<u64>();
+    let total = weight(&packs);
+    if total <= bounds.bytes_max {
+        return;
+    }
+    packs.retain(|pack| !is_held(directory, pack.number, lock));
+    let mut left = weight(&packs);
+    let held = total - left;
+    let wanted = (bounds.bytes_max / 10 * 9).saturating_sub(held).max(bounds.bytes_max / 4);
+    packs.sort_unstable_by_key(|pack| (pack.modified, pack.number));
+    for pack in packs {
+        if left <= wanted {
+            break;
+        }
+        match remove(directory, pack.number, lock) {
+            Ok(true) => left -= pack.weight,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(path = %directory.display(), number = pack.number, %error, "cannot remove old metadata");
+            }
+        }
+    }
+}
+
+fn standing(directory: &Path, number: u32, bounds: Bounds) -> Option<Standing> {
+    let index = index_path(directory, number).symlink_metadata().ok()?;
+    if index.is_dir() {
+        return None;
+    }
+    let data = data_path(directory, number).symlink_metadata().map_or(0, |data| data.len());
+    let modified = index.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+    Some(Standing { modified, weight: bounds.weight(index.len(), data), number })
+}
+
+/// Whether somebody appends to it.
+fn is_held(directory: &Path, number: u32, lock: Lock) -> bool {
+    let index = options().write(true).open(index_path(directory, number));
+    index.is_ok_and(|index| lock(&index) == Err(Errno::WOULDBLOCK))
+}
+
+/// Whether it could be removed: nobody appends to it. Where a file system has no locks somebody may, and finds that it does not stand any
+/// more.
+fn remove(directory: &Path, number: u32, lock: Lock) -> Result<bool> {
+    let path = index_path(directory, number);
+    let held = match options().write(true).open(&path) {
+        Ok(index) => {
+            let is_locked = lock(&index) != Err(Errno::WOULDBLOCK);
+            let stands = Identity::at(&path) == Some(Identity::of(&index.metadata()?));
+            if !is_locked || !stands {
+                return Ok(false);
+            }
+            Some(index)
+        }
+        // The directory is ours, so another user's file in it can go, and so can a link.
+        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::ACCESS | Errno::LOOP)) => {
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    match std::fs::remove_file(data_path(directory, number)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Should this end before, the next owner sees that the lines are about nothing.
+    std::fs::remove_file(path)?;
+    drop(held);
+    Ok(true)
+}
+
+/// Removes what earlier builds kept here, in a file for each answer.
+pub(in crate::io::cache) fn remove_single_files(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_one = name.len() == 2 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
+        if is_one && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // What is left of it the next sweep removes.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
