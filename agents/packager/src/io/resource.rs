@@ -432,7 +432,11 @@ impl Session {
     fn sweep_if(&self, is_due: bool) {
         if is_due {
             let shared = Arc::clone(&self.shared);
-            self.shared.threads.host().later(Box::new(move || shared.disk.sweep()));
+            // A host without anybody for later does it at once: not on a thread that moves bytes.
+            tokio::task::spawn_blocking(move || {
+                let host = shared.threads.host().clone();
+                host.later(Box::new(move || shared.disk.sweep()));
+            });
         }
     }
 
