@@ -10,6 +10,7 @@ pub(crate) mod aside;
 mod beside;
 pub(crate) mod cache;
 mod cargo;
+pub(crate) mod confirm;
 mod debian;
 pub(crate) mod early;
 mod fetch;
@@ -109,6 +110,8 @@ pub(crate) struct Shop {
     pub(crate) sandbox: Sandbox,
     /// Who has the disk write what is fetched.
     pub(crate) early: early::Hand,
+    /// Who was answered before the disk had it.
+    pub(crate) unconfirmed: confirm::Unconfirmed,
     /// Whether this process has looked at downloads that broke off.
     pub(crate) is_tidied: AtomicBool,
 }

@@ -235,6 +235,7 @@ fn carry_out(
         WatchPolicy::Approve => Trigger::Approval,
         WatchPolicy::Apply => {
             task.apply(open()?, &digest, (true, false))?;
+            alone.shop.confirm();
             Trigger::Applied
         }
     };

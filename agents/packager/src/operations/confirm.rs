@@ -1,0 +1,82 @@
+//! Installations that were answered before the disk had them: confirmed there right after their answers.
+//!
+//! The session of each has its project's lock until then, so whoever comes next waits for that much and builds upon nothing that is
+//! not there. A process that ends in between leaves it to the next one to take the lock. What the disk refuses is taken back: in
+//! history, in the log, in the measures, and in the next answer in that project.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Shop, Task};
+use crate::api::ApplyAnswer;
+use crate::error::{Error, Kind, Result};
+use crate::transaction::{Durability, Outcome, Session};
+
+/// Who was answered and not confirmed yet.
+pub(crate) struct Unconfirmed {
+    /// What the machine's owner wants.
+    durability: Durability,
+    /// Whether this process goes on when it has answered.
+    stays: AtomicBool,
+    sessions: Mutex<Vec<Session>>,
+}
+
+impl Unconfirmed {
+    pub(crate) fn new(durability: Durability) -> Self {
+        Self { durability, stays: AtomicBool::new(false), sessions: Mutex::default() }
+    }
+
+    /// This process serves: somebody will call [`Shop::confirm`] after each answer.
+    pub(crate) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an installation need not wait.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.durability == Durability::AfterAnswer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Vec<Session> {
+        std::mem::take(&mut *self.lock())
+    }
+}
+
+impl Shop {
+    /// Waits for the disk where somebody was answered before.
+    pub(crate) fn confirm(&self) {
+        for mut session in self.unconfirmed.take() {
+            let ended = session.confirm();
+            let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
+            if let Some(error) = failed {
+                let project = session.project().path().display();
+                tracing::warn!(%project, %error, "what was installed is left for the next command there to confirm");
+            }
+        }
+    }
+}
+
+impl Task<'_> {
+    /// Leaves a committed transaction to be confirmed after the answer; here and now where the process ends with its answer.
+    pub(super) fn confirm(&self, mut session: Session, answer: &mut ApplyAnswer) -> Result<()> {
+        let unconfirmed = &self.shop.unconfirmed;
+        if unconfirmed.stays.load(Ordering::Relaxed) {
+            unconfirmed.lock().push(session);
+            return Ok(());
+        }
+        let ended = session.confirm()?;
+        if ended.iter().any(|one| one.outcome == Outcome::Undone) {
+            let message = session.take_notes().join("; ");
+            let error = Error::new(Kind::Failed, "not-stored", message);
+            return Err(error.hint("look at the disk, then try again"));
+        }
+        let unfinished = ended.into_iter().find_map(|one| one.error);
+        answer.stored = unfinished.is_none();
+        let left = |error: Error| format!("tidying up is left to the next command: {error}");
+        answer.warnings.extend(unfinished.map(left));
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! What was answered before it was on the device: confirmed there right afterwards, or taken back.
+//!
+//! Whoever installs is answered when the new state is visible and in the journal; nobody has waited for the device then. Memory keeps
+//! it through the death of any process, so within one start of the machine a journal says what it always says. The session that made
+//! it keeps the project's lock until all of it is on the device, so that nothing is built upon it before and no error of the device is
+//! told to somebody else. The journal, and with it all that is needed to bring the old state back, goes only then.
+//!
+//! A journal of another start that is still there tells of a loss of power, or of an end of the machine that came as quickly. Names
+//! are then what they were at one moment (`order.rs`), and with each changed one there is the intent's note (`note.rs`). Contents may be
+//! there or not: they are read, all of them, and compared with the fingerprints. Only where the commit record, every file, the plan and
+//! its approval are there does the new state stand. Everything else is brought back to the old one, which was on the device before the
+//! transaction began, and history says so. So the tree is the old one or the new one, whatever the device has kept.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::database::fingerprint_name;
+use super::directory::Directory;
+use super::durable::tells_of_failures;
+use super::fingerprint::{DriftKind, Fingerprint};
+use super::journal::{Begin, Intent, Item, Journal, Record, Unfinished};
+use super::limits::UNTOLD_MAX;
+use super::project::{GENERATIONS, STAGING, Workshop};
+use super::recovery::Undo;
+use super::settle::Site;
+use super::start::Start;
+use super::{Inner, Outcome, Recovered, Session, order};
+use crate::error::{Error, Kind, Result};
+
+/// When whoever installs something is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is visible and survives the death of every process; the disk is waited for right afterwards.
+    #[default]
+    AfterAnswer,
+    /// When it is on the disk.
+    BeforeAnswer,
+}
+
+impl Durability {
+    /// The name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AfterAnswer => "after-answer",
+            Self::BeforeAnswer => "before-answer",
+        }
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::AfterAnswer, Self::BeforeAnswer].into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// The error of a transaction that the device did not take after people were answered.
+pub(super) const NOT_STORED: &str = "not-stored";
+
+impl Session {
+    /// What is in memory of the project's file system now, by a name that is another one when that is lost.
+    fn start_here(&self) -> Option<Start> {
+        let start = self.inner.start.as_ref()?;
+        Some(format!("{start}/{}", order::mounted(self.project.root())?))
+    }
+
+    /// Whether an intent is of this start of the machine, so that all of it is in memory at least.
+    pub(super) fn is_of_this_start(&self, intent: &Intent) -> bool {
+        let here = self.start_here();
+        here.is_some() && here == intent.start
+    }
+
+    /// This start of the machine, where an installation may be answered before the device has it: where names and notes keep their
+    /// order, in all that belongs to it, and the kernel tells what it could not write.
+    pub(super) fn start_to_answer_in(&self, staging: &Directory) -> Result<Option<Start>> {
+        let Some(start) = self.start_here() else { return Ok(None) };
+        let is_ordered = self.order().keeps_journal && tells_of_failures();
+        let is_one = is_ordered && !self.inner.is_apart(staging)?;
+        Ok(is_one.then_some(start))
+    }
+
+    /// Waits until what was answered is on the device, or takes it back. What became of it; nothing where nothing was left, and
+    /// `Pending` where it stands and its end is left to the next one to take the lock.
+    ///
+    /// # Errors
+    /// Where the device refused it and it could not be taken back at once; that is left to the next one, too.
+    pub fn confirm(&mut self) -> Result<Vec<Recovered>> {
+        match self.recover() {
+            Err(error) if !self.inner.refuses_some_of(&self.project.key()) => Ok(vec![Recovered {
+                transaction: String::new(),
+                project: Some(self.project.path().display().to_string()),
+                outcome: Outcome::Pending,
+                error: Some(error),
+            }]),
+            ended => ended,
+        }
+    }
+
+    /// Waits for all that a transaction was answered with, through the descriptor that is older than all of it.
+    pub(super) fn wait_for_answered(&self) -> Result<()> {
+        let root = self.project.root();
+        self.inner.disk.sync_file_system(root).map_err(|error| {
+            let message = format!(
+                "the disk did not take what was installed in `{}`: {error}",
+                self.project.path().display()
+            );
+            Error::new(Kind::Failed, NOT_STORED, message)
+                .hint("it is taken back; look at the disk, then install again")
+        })
+    }
+
+    /// Why a committed transaction of another start cannot stand; `None` where all of it is there.
+    pub(super) fn find_missing(&self, begin: &Begin, intent: &Intent) -> Result<Option<String>> {
+        if let Some(digest) = &begin.digest
+            && !self.inner.database.has_agreed_plan(digest)?
+        {
+            return Ok(Some("its plan is not there".to_owned()));
+        }
+        let workshop = Workshop::existing(&self.project)?;
+        let site = self.site(workshop.as_ref());
+        for (position, item) in intent.items.iter().enumerate() {
+            // What somebody has replaced since is theirs, and what was only taken away has nothing to read.
+            let Some((directory, name)) = site.find_new(item)? else { continue };
+            let name_of_print = fingerprint_name(&begin.id, position);
+            let Ok(Some(print)) = self.inner.load_fingerprint(&name_of_print) else {
+                return Ok(Some(format!("the record of `{}` is not there", item.live)));
+            };
+            if let Some(path) = first_damaged(&print, (&directory, &name), item)? {
+                return Ok(Some(format!("`{path}` is not what was installed")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes back a transaction after people were answered. What a person did to it since is kept aside.
+    pub(super) fn take_back(
+        &self,
+        begin: &Begin,
+        intent: &Intent,
+        turned: &mut BTreeSet<usize>,
+        why: &str,
+    ) -> Result<()> {
+        self.note_turns(begin, intent, turned)?;
+        if let Some(workshop) = Workshop::existing(&self.project)? {
+            self.move_between(&workshop, GENERATIONS, STAGING, &begin.id)?;
+        }
+        let undo = Undo { turned, may_be_torn: true, ..Undo::of(intent, None) };
+        self.give_up(begin, Some(undo), why)?;
+        self.inner.refused().remove(&begin.id);
+        self.inner.tell_later(&self.project.key(), format!("`{}` was taken back: {why}", begin.id));
+        Ok(())
+    }
+
+    /// Decides for good that a committed transaction is taken back, and does it.
+    pub(super) fn refuse(
+        &self,
+        begin: &Begin,
+        intent: &Intent,
+        turned: &mut BTreeSet<usize>,
+        why: &str,
+    ) -> Result<()> {
+        let Inner { disk, journals, .. } = &*self.inner;
+        tracing::warn!(transaction = %begin.id, why, "a transaction is taken back");
+        self.inner.refused().insert(begin.id.clone(), (begin.key(), why.to_owned()));
+        let marked = Journal::resume(disk, journals, &Unfinished::of(begin)).and_then(|journal| {
+            let Some(mut journal) = journal else { return Ok(()) };
+            journal.append(disk, &Record::Back { why: why.to_owned() })?;
+            journal.sync(disk)
+        });
+        if let Err(error) = marked {
+            // Whoever is stopped in the middle of what follows finds the same; a disk like this one may refuse everything.
+            tracing::warn!(%error, "cannot write down that it is taken back");
+        }
+        self.take_back(begin, intent, turned, why)
+    }
+
+    /// Keeps what lies in the slot of a name that cannot be brought back, because somebody has put something else in its place.
+    pub(super) fn keep_old(&self, site: &Site<'_>, begin: &Begin, item: &Item) -> Result<()> {
+        let Some(slot) = site.slot(item)? else { return Ok(()) };
+        let slot = (&slot, OsStr::new(&item.slot));
+        self.inner.keep_edits(&begin.id, item.live.as_str(), slot, &Fingerprint::default())
+    }
+}
+
+impl Inner {
+    /// Transactions that are being taken back, whatever could be written of that, with their projects and why.
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<String, (String, String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a transaction is being taken back.
+    pub(super) fn why_refused(&self, transaction: &str) -> Option<String> {
+        self.refused().get(transaction).map(|(_, why)| why.clone())
+    }
+
+    fn refuses_some_of(&self, project: &str) -> bool {
+        self.refused().values().any(|(whose, _)| whose == project)
+    }
+
+    /// Remembers something for the next answer in a project. It stands in history, too.
+    fn tell_later(&self, project: &str, what: String) {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        untold.push_back((project.to_owned(), what));
+        if untold.len() > UNTOLD_MAX {
+            untold.pop_front();
+        }
+        self.taken_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What nobody was told of yet in a project.
+    pub(super) fn untold(&self, project: &str) -> Vec<String> {
+        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: VecDeque<(String, String)> = std::mem::take(&mut *untold);
+        let (told, rest): (Vec<_>, _) = all.into_iter().partition(|(whose, _)| whose == project);
+        *untold = rest.into();
+        told.into_iter().map(|(_, what)| what).collect()
+    }
+}
+
+/// The first path of an item that is not what was installed; each file is read. What somebody added does not count.
+fn first_damaged(
+    print: &Fingerprint,
+    (directory, name): (&Directory, &OsStr),
+    item: &Item,
+) -> Result<Option<String>> {
+    let unread = print.clone().with(print, &|_| true);
+    let drift = match unread.compare(directory, name, item.live.name()) {
+        // What the device cannot read it does not have.
+        Err(error) if error.is_of_disk() => return Ok(Some(item.live.as_str().to_owned())),
+        drift => drift?,
+    };
+    let damaged = drift.into_iter().find(|(_, kind)| *kind != DriftKind::Added);
+    Ok(damaged.map(|(path, _)| {
+        let path = Path::new(item.live.as_str()).join(path);
+        path.to_string_lossy().trim_end_matches('/').to_owned()
+    }))
+}
+
+/// Whether a name cannot be brought back because somebody was there meanwhile, and what it stood for can be kept.
+pub(super) fn can_be_kept(site: &Site<'_>, item: &Item, error: &Error) -> Result<bool> {
+    Ok(error.code == super::settle::MEANWHILE && (item.old.is_none() || site.has_old(item)?))
+}
