@@ -222,10 +222,8 @@ impl Task<'_> {
         let crew = Some(&hands as _);
         // What is outside of the project, in the store or in cargo's cache, is not taken back with it.
         let is_inside = stock.beside.is_unused() && resolution(plan, Ecosystem::Cargo).is_none();
-        let leaves_device = is_inside && self.shop.unconfirmed.is_wanted();
-        let leaves_rest = true;
-        let options =
-            CommitOptions { force, system, crew, mended: None, leaves_rest, leaves_device };
+        let how = self.how_to_answer(is_inside);
+        let options = CommitOptions { force, system, crew, ..how };
         let committed = open.commit(&changes, options);
         let notes = session.take_notes();
         let committed = match committed {
@@ -251,6 +249,17 @@ impl Task<'_> {
             (true, true) => Left::Rest,
             (true, false) => Left::Nothing,
         })
+    }
+
+    /// What of a transaction need not be waited for, where all that it writes is taken back with it.
+    fn how_to_answer(&self, is_inside: bool) -> CommitOptions<'static> {
+        let unconfirmed = &self.shop.unconfirmed;
+        CommitOptions {
+            leaves_rest: true,
+            leaves_device: is_inside && unconfirmed.is_wanted(),
+            confirms_at_once: !unconfirmed.stays(),
+            ..CommitOptions::default()
+        }
     }
 
     /// Everything that the plan changes, ready in staging.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
-use crate::transaction::{Durability, Outcome, Session};
+use crate::transaction::{Durability, Outcome, Project, Session};
 
 /// Who was answered and not confirmed yet.
 pub(crate) struct Unconfirmed {
@@ -31,6 +31,11 @@ impl Unconfirmed {
         self.stays.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it does.
+    pub(super) fn stays(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
+
     /// Whether an installation need not wait.
     pub(super) fn is_wanted(&self) -> bool {
         self.durability == Durability::AfterAnswer
@@ -40,15 +45,29 @@ impl Unconfirmed {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self) -> Vec<Session> {
-        std::mem::take(&mut *self.lock())
+    /// Those of a project, or all.
+    fn take(&self, project: Option<&Project>) -> Vec<Session> {
+        let mut sessions = self.lock();
+        let is_wanted = |it: &mut Session| {
+            project.is_none_or(|project| project.identity() == it.project().identity())
+        };
+        sessions.extract_if(.., is_wanted).collect()
     }
 }
 
 impl Shop {
     /// Waits for the disk where somebody was answered before.
     pub(crate) fn confirm(&self) {
-        for mut session in self.unconfirmed.take() {
+        Self::confirm_all(self.unconfirmed.take(None));
+    }
+
+    /// The same in one project.
+    pub(super) fn confirm_in(&self, project: &Project) {
+        Self::confirm_all(self.unconfirmed.take(Some(project)));
+    }
+
+    fn confirm_all(sessions: Vec<Session>) {
+        for mut session in sessions {
             let ended = session.confirm();
             let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
             if let Some(error) = failed {
@@ -63,7 +82,7 @@ impl Task<'_> {
     /// Leaves a committed transaction to be confirmed after the answer; here and now where the process ends with its answer.
     pub(super) fn confirm(&self, mut session: Session, answer: &mut ApplyAnswer) -> Result<()> {
         let unconfirmed = &self.shop.unconfirmed;
-        if unconfirmed.stays.load(Ordering::Relaxed) {
+        if unconfirmed.stays() {
             unconfirmed.lock().push(session);
             return Ok(());
         }

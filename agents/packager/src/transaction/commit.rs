@@ -85,6 +85,8 @@ pub struct CommitOptions<'a> {
     pub leaves_rest: bool,
     /// Answer before any of it is on the device, where that can be done safely: then this session has to [`Session::confirm`] it.
     pub leaves_device: bool,
+    /// The caller confirms it before anybody is answered, so the disk should begin early.
+    pub confirms_at_once: bool,
 }
 
 /// A committed transaction.
@@ -354,7 +356,8 @@ impl Open<'_> {
             _ => Ok(None),
         };
         let prepared = start.and_then(|start| {
-            let (intent, kept) = self.prepare(changes, options, start.is_some())?;
+            let (intent, kept) =
+                self.prepare(changes, options, start.is_some() && !options.confirms_at_once)?;
             Ok((Intent { start, ..intent }, kept))
         });
         let (mut intent, kept) = match prepared {
