@@ -3,7 +3,9 @@
 //! Not here: which set is right (`scheduler`), and what this process may use at all ([`crate::affinity`]).
 
 use rustix::process::Pid;
-use rustix::thread::{CpuSet as KernelSet, gettid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{
+    CpuSet as KernelSet, gettid, sched_getaffinity, sched_getcpu, sched_setaffinity,
+};
 
 use crate::cpu_set::CpuSet;
 
@@ -36,6 +38,11 @@ impl Thread {
         sched_setaffinity(Some(self.0), &set).ok()?;
         self.cpus()
     }
+}
+
+/// Where the calling thread runs at this moment; it may be another CPU already when this is read.
+pub fn current_cpu() -> usize {
+    sched_getcpu()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::directory;
 use crate::doorbell::Doorbell;
 use crate::fault;
 use crate::header::{AgentId, GrantId, LaneId};
-use crate::lane::LaneOptions;
+use crate::lane::{LaneOptions, Sender};
 use crate::limits::{GRANTS_HELD_MAX, TEXT_BYTES_MAX};
 use crate::link::Link;
 use crate::manifest::AgentManifest;
@@ -59,6 +59,8 @@ pub struct Client {
     instance: u64,
     version: (u16, u16),
     options: LaneOptions,
+    /// The lane of the next link, where it was made ahead.
+    spare: Option<Sender>,
     next_request: u32,
     next_grant: u64,
     events: VecDeque<Event>,
@@ -185,11 +187,30 @@ impl Client {
         Self::introduce(Connection::connect(path)?, manifest, token)
     }
 
+    /// The same for whoever opens a link next, of a lane of these sizes: it is made while the router looks at the introduction.
+    pub fn connect_for_link(
+        path: &Path,
+        manifest: &AgentManifest,
+        token: &[u8],
+        options: LaneOptions,
+    ) -> Result<Self, ClientError> {
+        Self::introduce_with(Connection::connect(path)?, manifest, token, Some(options))
+    }
+
     /// Introduces itself over a connection that was made or inherited.
     pub fn introduce(
         connection: Connection,
         manifest: &AgentManifest,
         token: &[u8],
+    ) -> Result<Self, ClientError> {
+        Self::introduce_with(connection, manifest, token, None)
+    }
+
+    fn introduce_with(
+        connection: Connection,
+        manifest: &AgentManifest,
+        token: &[u8],
+        next: Option<LaneOptions>,
     ) -> Result<Self, ClientError> {
         connection.set_nonblocking(true)?;
         let mut client = Self {
@@ -199,6 +220,7 @@ impl Client {
             instance: 0,
             version: VERSION,
             options: LaneOptions::default(),
+            spare: None,
             next_request: 1,
             next_grant: 1,
             events: VecDeque::new(),
@@ -217,6 +239,10 @@ impl Client {
         let (manifest, token) = (manifest.clone(), token.to_vec());
         client.send(&ToRouter::Hello { version: VERSION, manifest, token }, &[])?;
         fault::point("client.hello-sent");
+        if let Some(options) = next {
+            client.set_lane_options(options);
+            client.prepare_lane();
+        }
         let first = client.receive(answer_deadline()).map_err(|error| match error {
             ClientError::Deadline => ClientError::NoAnswer,
             other => other,
@@ -252,6 +278,16 @@ impl Client {
     /// Sizes of the lanes that are made from now on.
     pub fn set_lane_options(&mut self, options: LaneOptions) {
         self.options = options;
+        self.spare = None;
+    }
+
+    /// Makes the lane of the next link now, where none is ready: to have the kernel clear and map the memory of a large one takes longer than
+    /// everything else that two sides wait for. For whoever has time at the moment; it holds that memory until then.
+    pub fn prepare_lane(&mut self) {
+        if self.spare.is_none() {
+            // Who needs one tries again and says why not.
+            self.spare = Sender::for_link(self.options).ok();
+        }
     }
 
     /// Classes that this program does without, whatever the router allows: what is left out, links fall below.

@@ -2,6 +2,7 @@
 //! or the tag; and what a repository, its server and a strike can do.
 
 mod bounds;
+mod reasons;
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

@@ -57,11 +57,16 @@ print(server.server_port, flush=True)
 server.serve_forever()
 "#;
 
-/// Gives the files of a directory as they are, or sends everybody on; what it is asked for is written down, after its port.
-const FILES: &str = r#"
+/// Gives the files of a directory as they are, or sends everybody on; what it is asked for is written down, after its port. With a commit it
+/// says at first that it speaks git's protocol and knows nothing of what that may offer.
+const FILES: &str = r##"
 import http.server, sys
 
-ROOT, ASKED, TO = sys.argv[1:4]
+ROOT, ASKED, TO, COMMIT = sys.argv[1:5]
+
+
+def line(text):
+    return b"%04x%s" % (len(text) + 4, text)
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -71,6 +76,17 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def do_GET(self):
         with open(ASKED, "a") as asked:
             print(self.server.server_port, self.path, file=asked)
+        global COMMIT
+        if COMMIT:
+            refs = [COMMIT.encode() + b" HEAD\0 agent=x\n", COMMIT.encode() + b" refs/heads/main\n"]
+            body = line(b"# service=git-upload-pack\n") + b"0000" + b"".join(map(line, refs)) + b"0000"
+            COMMIT = ""
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         if not TO:
             return super().do_GET()
         self.send_response(301)
@@ -87,7 +103,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 print(server.server_port, flush=True)
 server.serve_forever()
-"#;
+"##;
 
 /// It ends with this value.
 pub(crate) struct GitServer {
@@ -105,17 +121,22 @@ impl GitServer {
 
     /// Serves the files below a place of the world as they are; the world's `asked` has which, each after the server's port.
     pub(crate) fn of_files(world: &World, place: &str) -> Self {
-        Self::plain(world, place, "")
+        Self::plain(world, place, ["", ""])
+    }
+
+    /// The same, which seems at first to have a commit and to speak git's protocol.
+    pub(crate) fn that_pretends(world: &World, place: &str, commit: &str) -> Self {
+        Self::plain(world, place, ["", commit])
     }
 
     /// Sends everybody on to another server.
     pub(crate) fn that_sends_on(world: &World, to: &str) -> Self {
-        Self::plain(world, "srv", to)
+        Self::plain(world, "srv", [to, ""])
     }
 
-    fn plain(world: &World, place: &str, to: &str) -> Self {
+    fn plain(world: &World, place: &str, more: [&str; 2]) -> Self {
         let mut python = world.command("python3");
-        python.args(["-c", FILES]).arg(world.place(place)).arg(world.place("asked")).arg(to);
+        python.args(["-c", FILES]).arg(world.place(place)).arg(world.place("asked")).args(more);
         Self::of(&mut python)
     }
 

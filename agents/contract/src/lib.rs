@@ -102,7 +102,7 @@ pub trait Conversation: Send + Sync {
     /// Says when the caller is gone, has cancelled, or would hear too late; asked between steps that can still be
     /// abandoned, and while something blocks. Work stops within 100 ms of it unless it is changing what others see.
     fn cancellation(&self) -> &Cancellation;
-    /// Publishes an event on the bus, where there is one.
+    /// Publishes an event on the bus, where there is one; it goes out with the next intermediate answer, or the last one, at the latest.
     fn publish(&self, subject: &str, payload: &[u8]);
     /// Says when the host takes nothing new any more. What has begun is finished then; what waits and has begun nothing ends, and its
     /// caller is told so.

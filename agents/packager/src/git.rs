@@ -4,7 +4,7 @@
 //! Whoever wrote the repository, or runs its server, is a stranger. So:
 //! 1. The program is told words that were judged before ([`address`](crate::manifest::address)), and asked for one reference or commit.
 //!    Hooks, filters, submodules, replacements and other transports are off; nothing is ever checked out. A server that gives its files
-//!    one by one is not asked for any, and none sends us on to one without encryption.
+//!    one by one is not asked for any, whatever it seemed to be before, and none sends us on to one without encryption.
 //! 2. It runs below a helper of ours ([`helper`]) that holds it within bounds and ends it with everything it started, when it takes too
 //!    long, when what it fetched takes too much room, and when the process that asked is gone.
 //! 3. What was fetched never changes afterwards ([`kept`]): one directory for one commit, put in its place whole. A process that dies in
@@ -22,5 +22,6 @@ mod size;
 mod tree;
 
 pub(crate) use fetch::Meant;
-pub(crate) use kept::{Kept, Room, shrink};
+pub(crate) use kept::{Kept, Other, Room, shrink};
 pub(crate) use run::{Git, SETTINGS, VARIABLES, own_program};
+pub(crate) use tree::DAMAGED;

@@ -8,7 +8,9 @@
 //! equal locks. `import` reads what other tools locked.
 
 pub(crate) mod import;
+mod limits;
 mod read;
+pub(crate) mod recent;
 mod wants;
 mod write;
 

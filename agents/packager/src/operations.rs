@@ -55,7 +55,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io;
 use crate::leftovers::Leftovers;
 use crate::limits::{LOCK_WAIT_SECONDS, RESOLVE_SECONDS_MAX};
-use crate::lock::Part;
+use crate::lock::{self, Part};
 use crate::measures::Measures;
 use crate::metadata::held::Held;
 use crate::options::Choices;
@@ -83,6 +83,8 @@ pub(crate) struct Shop {
     pub(crate) tools: tools::Tools,
     /// The latest plans.
     pub(crate) plans: plans::Plans,
+    /// The latest locks.
+    pub(crate) locks: lock::recent::Recent,
     /// Who makes packages ready for the next installation, and what stands ready.
     pub(crate) preparing: prepare::Preparing,
     /// The least age of a version in seconds, whatever a request says.

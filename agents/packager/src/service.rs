@@ -25,6 +25,7 @@ use crate::leftovers::Leftovers;
 use crate::limits::{
     LEFTOVERS_TIME, PREPARED_BYTES_MAX_DEFAULT, REPLANS_MAX, STORE_BYTES_MAX_DEFAULT,
 };
+use crate::lock;
 use crate::measures::Measures;
 use crate::operations::{
     Shop, Task, aside::Aside, confirm::Unconfirmed, early, plan::Detail, plans::Plans,
@@ -169,6 +170,7 @@ impl Packager {
                 tools: Tools::new(places.cache.join("interpreters")),
                 minimum_age_s: policy.minimum_age_s,
                 plans: Plans::default(),
+                locks: lock::recent::Recent::default(),
                 preparing: Preparing::default(),
                 measures: Measures::default(),
                 shown: watch::Shown::default(),
@@ -355,6 +357,8 @@ impl Agent for Packager {
     }
 
     fn answered(&self) {
+        // Where the device is waited for, nobody waits for this.
+        self.shop.aside.begin(&*self.shop.host);
         self.shop.confirm();
         self.shop.write_plans_later();
         self.shop.prepare_later();

@@ -84,7 +84,7 @@ pub use fill::{Content, Existing, File, FillOptions, Filled};
 pub use lease::Lease;
 pub use mode::{Mode, Wanted};
 pub use object::Object;
-pub use prepared::{Fresh, Given, Mark, Piece, Prepared, Room, Standing, Tree};
+pub use prepared::{Fresh, Given, Mark, Piece, Prepared, Room, Round, Standing, Tree};
 pub use shelf::Shelf;
 pub use tree::{clone_tree, clone_tree_without, sync_tree};
 pub use written::Written;

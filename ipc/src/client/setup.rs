@@ -231,7 +231,7 @@ impl Client {
     }
 
     /// Makes the own side of a link, of the class of the terms or the first one further down that can be had here.
-    fn prepare(&self, terms: &mut Terms) -> Result<OwnSide, ClientError> {
+    fn prepare(&mut self, terms: &mut Terms) -> Result<OwnSide, ClientError> {
         terms.ring = None;
         loop {
             if terms.settle(|class| self.objection(class)).is_err() {
@@ -248,12 +248,17 @@ impl Client {
                 _ => None,
             };
             terms.ring = inbox.as_ref().map(|inbox| inbox.number().0);
-            let options = match terms.class {
+            let sender = match terms.class {
                 // Nothing travels through them.
-                Class::Normal => LaneOptions { slots: SLOTS_MIN, region_bytes: REGION_BYTES_MIN },
-                _ => self.options,
+                Class::Normal => Sender::for_link(LaneOptions {
+                    slots: SLOTS_MIN,
+                    region_bytes: REGION_BYTES_MIN,
+                })?,
+                _ => match self.spare.take() {
+                    Some(sender) => sender,
+                    None => Sender::for_link(self.options)?,
+                },
             };
-            let sender = Sender::for_link(options)?;
             let cursor = Receiver::new_cursor(Spin::Adaptive)?;
             return Ok(OwnSide { sender, cursor, inbox, ear: None });
         }

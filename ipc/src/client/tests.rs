@@ -126,6 +126,28 @@ fn call_returns_the_answer() {
 }
 
 #[test]
+fn a_lane_that_was_made_ahead_carries_one_link_and_the_next_one_has_its_own() {
+    with_server(|router| {
+        let options = LaneOptions { slots: 64, region_bytes: 32 * 1_024 };
+        let mut client =
+            Client::connect_for_link(router, &manifest("client", &[]), b"", options).unwrap();
+        assert!(client.spare.is_some(), "it was made before anybody asked");
+        let mut links = [client.open("server").unwrap(), client.open("server").unwrap()];
+        assert!(client.spare.is_none());
+        for size in [3, 200_000] {
+            for (index, link) in links.iter_mut().enumerate() {
+                let payload = vec![index as u8; size];
+                let outcome = link.call("echo", &payload, &[], later(), |_| {}).unwrap();
+                assert!(outcome == Outcome::Done(payload), "{size}");
+            }
+        }
+        client.prepare_lane();
+        client.set_lane_options(LaneOptions::default());
+        assert!(client.spare.is_none(), "the sizes that were set last count");
+    });
+}
+
+#[test]
 fn grants_that_nobody_takes_are_closed_and_the_link_goes_on() {
     with_server(|router| {
         let mut client = connect(router, "client", &[]);

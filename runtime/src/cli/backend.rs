@@ -164,13 +164,14 @@ fn connect(runtime_dir: &Path) -> Result<Option<Way>, ToolError> {
         priority: 5,
         ..AgentManifest::default()
     };
-    let mut client = match Client::connect(&runtime_dir.join(SOCKET_NAME), &manifest, &[]) {
+    // Both sides wait until it is made. Requests are short; a longer one goes in pieces.
+    let options = LaneOptions { slots: SLOTS, region_bytes: REGION_BYTES };
+    let path = runtime_dir.join(SOCKET_NAME);
+    let mut client = match Client::connect_for_link(&path, &manifest, &[], options) {
         Ok(client) => client,
         Err(error) if is_nobody(&error) => return Ok(None),
         Err(error) => return Err(lost(&error)),
     };
-    // Both sides wait until it is made. Requests are short; a longer one goes in pieces.
-    client.set_lane_options(LaneOptions { slots: SLOTS, region_bytes: REGION_BYTES });
     let began = Instant::now();
     let mut pause = START_PAUSE_MIN;
     loop {

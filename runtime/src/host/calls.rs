@@ -4,7 +4,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Instant;
 
 use agents_contract::{Agent, Cancellation, Conversation, Request, ToolError};
@@ -77,7 +78,8 @@ impl Call {
         let Self { request, directory, link, cancellation } = self;
         let began = Instant::now();
         let (id, deadline) = (request.id, request.deadline);
-        let conversation = Talk { shared, link: &link, id, cancellation };
+        let unheard = AtomicBool::new(false);
+        let conversation = Talk { shared, link: &link, id, cancellation, unheard };
         let tool = request.tool.clone();
         let asked = Request {
             tool: request.tool,
@@ -127,10 +129,18 @@ impl Shared {
 
     /// Tells the serving thread; waits while it is behind, which it never is for long.
     pub(super) fn tell(&self, notice: Notice) {
-        // A serving thread that is gone takes the process with it.
-        let _ = self.notices.send(notice);
-        self.bell.ring();
+        tell(&self.notices, &self.bell, notice);
     }
+}
+
+fn tell(notices: &SyncSender<Notice>, bell: &Bell, notice: Notice) {
+    // A serving thread that is gone takes the process with it.
+    if let Err(TrySendError::Full(notice)) = notices.try_send(notice) {
+        // What was published without waking it may be all that there is: nobody makes room who sleeps.
+        bell.ring();
+        let _ = notices.send(notice);
+    }
+    bell.ring();
 }
 
 /// The conversation of one call.
@@ -139,10 +149,23 @@ struct Talk<'a> {
     link: &'a Answering,
     id: RequestId,
     cancellation: Cancellation,
+    /// Whether the serving thread was told of something and not woken: who publishes mostly answers next, which wakes it; before that it
+    /// would take the processor from whoever is to answer.
+    unheard: AtomicBool,
+}
+
+impl Talk<'_> {
+    fn ring(&self) {
+        // It guards nothing: the notice went through a channel.
+        if self.unheard.swap(false, Ordering::Relaxed) {
+            self.shared.bell.ring();
+        }
+    }
 }
 
 impl Conversation for Talk<'_> {
     fn progress(&self, payload: &[u8]) {
+        self.ring();
         if let Err(error) = self.link.progress(self.id, payload) {
             debug!(%error, "progress was not taken");
         }
@@ -154,7 +177,12 @@ impl Conversation for Talk<'_> {
 
     fn publish(&self, subject: &str, payload: &[u8]) {
         let (subject, payload) = (subject.to_owned(), payload.to_vec());
-        self.shared.tell(Notice::Publish { subject, payload });
+        match self.shared.notices.try_send(Notice::Publish { subject, payload }) {
+            Ok(()) => self.unheard.store(true, Ordering::Relaxed),
+            Err(TrySendError::Full(notice)) => self.shared.tell(notice),
+            // A serving thread that is gone takes the process with it.
+            Err(TrySendError::Disconnected(_)) => {}
+        }
     }
 
     fn stopping(&self) -> &Cancellation {
@@ -190,4 +218,33 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use ipc::doorbell::Doorbell;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    use super::*;
+
+    #[test]
+    fn who_tells_a_sleeping_server_of_more_than_there_is_room_for_wakes_it_first() {
+        let doorbell = Doorbell::new().unwrap();
+        let ring = doorbell.ringer().try_clone_to_owned().unwrap();
+        let bell = Bell::from_peer(ring).unwrap();
+        let (notices, told) = sync_channel(1);
+        // Published, and nobody was woken for it.
+        notices.try_send(Notice::Changed).unwrap();
+        std::thread::scope(|scope| {
+            let doorbell = &doorbell;
+            scope.spawn(move || {
+                let mut fds = [PollFd::new(doorbell, PollFlags::IN)];
+                poll(&mut fds, None).unwrap();
+                assert_eq!(told.iter().take(2).count(), 2);
+            });
+            tell(&notices, &bell, Notice::Changed);
+        });
+    }
 }

@@ -138,6 +138,7 @@ impl Server {
 
     /// Serves until the daemon stops or is gone.
     pub(super) fn run(mut self) -> Result<Ended, ClientError> {
+        self.client.prepare_lane();
         let served = loop {
             match self.turn() {
                 Ok(false) => {}
@@ -255,6 +256,8 @@ impl Server {
                     debug!(lane = lane.0, code, reason, "a link ended");
                     self.forget(lane);
                     self.topics.forget(lane);
+                    // Whoever it was has gone, and the next one would wait for it.
+                    self.client.prepare_lane();
                 }
                 Event::ReadersChanged { lane } => self.topics.update(&mut self.client, lane)?,
                 Event::Draining => {

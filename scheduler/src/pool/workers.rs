@@ -5,12 +5,17 @@
 //! 2. A worker counts `ready` down under the same lock, or sleeps where it is nothing. Who counted it down has a right to one ticket.
 //! 3. So there are never fewer tickets in the queues than rights, and who has a right looks until it finds one. It finds none only while
 //!    another worker moves tickets from a shared queue to its own.
+//!
+//! Which sleeper is woken: the one that fell asleep last and not on the CPU that wakes it, because the kernel leaves who wakes where it
+//! slept. On a machine with few CPUs it looks for no idle one (Linux 6: none with two), so a sleeper of the waker's own CPU takes that
+//! away from it, and both have one CPU while another one has nothing to do.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use hw::idle;
+use hw::pin;
 
 use super::job::{Ticket, URGENCIES};
 use super::{AT_WORK, Shared};
@@ -24,17 +29,28 @@ pub(super) struct Workers {
     shared: [Injector<Ticket>; URGENCIES],
     own: [OnceLock<Stealer<Ticket>>; LANE_WORKERS_MAX],
     crew: Mutex<Crew>,
-    wake: Condvar,
+    /// One for each worker.
+    wake: [Condvar; LANE_WORKERS_MAX],
 }
 
 #[derive(Debug, Default)]
 struct Crew {
     ready: usize,
+    /// Those that are asleep and were not woken yet, the last one last.
+    asleep: Vec<Sleeper>,
     idle: usize,
     stopping: bool,
     /// The system had no thread for a ticket, which nobody may have come to yet.
     short: bool,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// A worker without a ticket.
+#[derive(Clone, Copy, Debug)]
+struct Sleeper {
+    number: usize,
+    /// Where it fell asleep; a hint.
+    cpu: usize,
 }
 
 impl Default for Workers {
@@ -43,7 +59,7 @@ impl Default for Workers {
             shared: std::array::from_fn(|_| Injector::new()),
             own: [const { OnceLock::new() }; LANE_WORKERS_MAX],
             crew: Mutex::default(),
-            wake: Condvar::new(),
+            wake: [const { Condvar::new() }; LANE_WORKERS_MAX],
         }
     }
 }
@@ -58,9 +74,10 @@ impl Workers {
         away: usize,
         shared: &Arc<Shared>,
     ) -> Result<(), Ticket> {
+        let lane = ticket.lane;
         let mut crew = self.lock();
         if crew.ready >= crew.idle && crew.threads.len() < LANE_WORKERS_MAX {
-            let (lane, number) = (ticket.lane, crew.threads.len());
+            let number = crew.threads.len();
             let name = format!("{}-{number}", short_name(lane));
             let shared = Arc::clone(shared);
             let work = move || shared.lanes[lane as usize].run(number, lane, &shared);
@@ -74,8 +91,11 @@ impl Workers {
         }
         self.shared[ticket.job.urgency()].push(ticket);
         crew.ready += 1;
+        let woken = crew.take_sleeper(pin::current_cpu());
         drop(crew);
-        self.wake.notify_one();
+        if let Some(sleeper) = woken {
+            self.wake[sleeper.number].notify_one();
+        }
         Ok(())
     }
 
@@ -91,7 +111,7 @@ impl Workers {
             crew.stopping = true;
             std::mem::take(&mut crew.threads)
         };
-        self.wake.notify_all();
+        self.wake.iter().for_each(Condvar::notify_all);
         for thread in threads {
             // A worker catches what pieces panic with.
             let _ = thread.join();
@@ -108,21 +128,25 @@ impl Workers {
         let own = Worker::new_fifo();
         // Each number is a thread of its own, once.
         let _ = self.own[number].set(own.stealer());
-        while self.wait_for_ready() {
+        while self.wait_for_ready(number) {
             shared.work(self.find(&own));
         }
         shared.places.leave(lane);
     }
 
     /// Rule 2; false where the lane stops.
-    fn wait_for_ready(&self) -> bool {
+    fn wait_for_ready(&self, number: usize) -> bool {
         let mut crew = self.lock();
         crew.idle += 1;
         // Every ticket has somebody.
         crew.short &= crew.ready > 0;
         while crew.ready == 0 && !crew.stopping {
-            crew = self.wake.wait(crew).unwrap_or_else(PoisonError::into_inner);
+            // Anew each time: whoever woke it took it off the list.
+            crew.asleep.retain(|sleeper| sleeper.number != number);
+            crew.asleep.push(Sleeper { number, cpu: pin::current_cpu() });
+            crew = self.wake[number].wait(crew).unwrap_or_else(PoisonError::into_inner);
         }
+        crew.asleep.retain(|sleeper| sleeper.number != number);
         crew.idle -= 1;
         if crew.ready == 0 {
             return false;
@@ -157,6 +181,15 @@ impl Workers {
     }
 }
 
+impl Crew {
+    /// Whom to wake, who then is not asleep any more; nobody where nobody is.
+    fn take_sleeper(&mut self, cpu: usize) -> Option<Sleeper> {
+        let elsewhere = self.asleep.iter().rposition(|sleeper| sleeper.cpu != cpu);
+        let index = elsewhere.or_else(|| self.asleep.len().checked_sub(1))?;
+        Some(self.asleep.remove(index))
+    }
+}
+
 /// A lost race says nothing of what is there.
 fn until_sure(mut steal: impl FnMut() -> Steal<Ticket>) -> Option<Ticket> {
     loop {
@@ -175,5 +208,19 @@ fn short_name(lane: Lane) -> &'static str {
         Lane::Efficient => "worker-e",
         Lane::LowPower => "worker-lp",
         Lane::Background => "worker-idle",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Crew, Sleeper};
+
+    #[test]
+    fn who_sleeps_elsewhere_is_woken_first_and_of_those_the_last() {
+        let asleep = [(0, 1), (1, 0), (2, 1), (3, 0)].map(|(number, cpu)| Sleeper { number, cpu });
+        let mut crew = Crew { asleep: asleep.to_vec(), ..Crew::default() };
+        let woken: Vec<_> =
+            std::iter::from_fn(|| crew.take_sleeper(0).map(|one| one.number)).collect();
+        assert_eq!(woken, [2, 0, 3, 1]);
     }
 }

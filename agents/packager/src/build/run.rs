@@ -1,6 +1,7 @@
 //! A build from outside: how its helper is started, waited for and let go. What it says is not believed beyond its form.
 
 use std::fs::DirBuilder;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -95,7 +96,9 @@ impl Sandbox {
     /// # Errors
     /// Why they are not, for people.
     pub fn probe(&self) -> std::result::Result<(), String> {
-        let place = std::env::temp_dir().join(format!("bolide-probe-{}", std::process::id()));
+        // A name that nobody can take before.
+        let random = RandomState::new().hash_one(std::process::id());
+        let place = std::env::temp_dir().join(format!("bolide-probe-{random:016x}"));
         let failed = |error: io::Error| format!("{}: {error}", place.display());
         // It must not be there: what lies in it would be counted, and could be another user's.
         DirBuilder::new().mode(0o700).create(&place).map_err(failed)?;

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::helper::TOO_MUCH;
+use super::limits::{GIT_FILE_BYTES_MAX, GIT_PLACE_BYTES_MAX, GIT_PLACE_FILES_MAX};
 use super::run::{Ended, Git, Order, Reach};
+use super::size;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::address::git::{COMMIT_DIGITS_MIN, HEADS, Repository, TAGS, is_commit};
 
@@ -15,8 +16,13 @@ const NOT_BY_NAME: [&str; 3] = ["not our ref", "unadvertised object", "couldn't 
 const BY_FILES: &str = "dumb http";
 /// As deep as it goes. Without a depth git takes such a server's files, too; with one it refuses.
 const WHOLE: &str = "--depth=2147483647";
-/// What it says of those that give nothing without all that came before it.
+/// What it says of those that know no depth.
 const NOT_ALONE: [&str; 2] = ["does not support shallow", "shallow capabilities"];
+/// By HTTP git takes the files of a server that speaks nothing better, and no setting but a depth keeps it from that. One that says first
+/// that it knows no depth could give its files the next time.
+const NOT_BY_HTTP: [&str; 2] = ["protocol.http.allow=never", "protocol.https.allow=never"];
+/// What it says of a way that is not taken.
+const NOT_ALLOWED: &str = "not allowed";
 
 /// What is wanted of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,20 +97,18 @@ impl Git<'_> {
         let path = place.to_string_lossy();
         let init = ["init", "--bare", "--quiet", "--template=", &format, &path];
         self.run_here(&Order::new(Reach::Here, None, &init))?;
-        let says =
-            |ended: &Ended, words: &[&str]| words.iter().any(|words| ended.why.contains(words));
-        let is_not_alone = |ended: &Ended| !says(ended, &[BY_FILES]) && says(ended, &NOT_ALONE);
-        let mut depth: &[&str] = &[WHOLE];
+        let is_not_alone = |ended: &Ended| !ended.says(&[BY_FILES]) && ended.says(&NOT_ALONE);
+        let mut depth = Some(WHOLE);
         if meant.is_whole() {
             let name = meant.reference.as_ref().unwrap_or(&meant.commit);
             let one = format!("+{name}:{WANTED}");
-            let ended = self.fetch_some(repository, place, &["--depth=1"], &[&one])?;
+            let ended = self.fetch_some(repository, place, Some("--depth=1"), &[&one])?;
             if ended.is_well {
                 return self.commit_of(repository, WANTED, place);
             }
-            let is_by_name = meant.reference.is_none() && says(&ended, &NOT_BY_NAME);
+            let is_by_name = meant.reference.is_none() && ended.says(&NOT_BY_NAME);
             match is_not_alone(&ended) {
-                true => depth = &[],
+                true => depth = None,
                 false if is_by_name => {}
                 false => return Err(unreachable(repository, &ended)),
             }
@@ -112,8 +116,12 @@ impl Git<'_> {
         // A server that does not give one alone has it behind a branch or a tag, or nowhere.
         let all = ["+refs/heads/*:refs/bolide/heads/*", "+refs/tags/*:refs/bolide/tags/*"];
         let mut ended = self.fetch_some(repository, place, depth, &all)?;
-        if !ended.is_well && !depth.is_empty() && is_not_alone(&ended) {
-            ended = self.fetch_some(repository, place, &[], &all)?;
+        if !ended.is_well && depth.is_some() && is_not_alone(&ended) {
+            depth = None;
+            ended = self.fetch_some(repository, place, depth, &all)?;
+        }
+        if !ended.is_well && depth.is_none() && ended.says(&[NOT_ALLOWED]) {
+            return Err(without_depth(repository));
         }
         if !ended.is_well {
             return Err(unreachable(repository, &ended));
@@ -121,11 +129,15 @@ impl Git<'_> {
         self.commit_of(repository, &meant.commit, place)
     }
 
+    /// Fetches as much as a depth says; without one never by HTTP.
+    ///
+    /// # Errors
+    /// Those of [`Git::run`], and `git-too-large`: nobody asks once more for what has no room.
     fn fetch_some(
         &self,
         repository: &Repository,
         place: &Path,
-        options: &[&str],
+        depth: Option<&str>,
         references: &[&str],
     ) -> Result<Ended> {
         let mut arguments = vec![
@@ -136,10 +148,16 @@ impl Git<'_> {
             "--no-recurse-submodules",
             "--no-write-fetch-head",
         ];
-        arguments.extend(options);
+        arguments.extend(depth);
         arguments.extend(["--", repository.remote.as_str()]);
         arguments.extend(references);
-        self.run(&Order::new(Reach::Server, Some(place), &arguments))
+        let order = Order::new(Reach::Server, Some(place), &arguments);
+        let off: &[&str] = if depth.is_some() { &[] } else { &NOT_BY_HTTP };
+        let ended = self.run(&Order { off, ..order })?;
+        match !ended.is_well && is_too_large(place) {
+            true => Err(too_large(repository)),
+            false => Ok(ended),
+        }
     }
 
     fn commit_of(&self, repository: &Repository, name: &str, place: &Path) -> Result<String> {
@@ -153,19 +171,37 @@ impl Git<'_> {
     }
 }
 
+/// Whether a bound ended what was fetched. It is seen by what lies there, since words get lost among those of a server, and can be forged by
+/// it: whoever writes a file beyond its bound is ended there, and what takes too much room stays as it was when it was ended.
+fn is_too_large(place: &Path) -> bool {
+    let size = size::of(place, GIT_PLACE_FILES_MAX);
+    size.largest_bytes >= GIT_FILE_BYTES_MAX
+        || size.bytes > GIT_PLACE_BYTES_MAX
+        || size.files > GIT_PLACE_FILES_MAX
+}
+
+fn too_large(repository: &Repository) -> Error {
+    let shown = repository.shown();
+    let message = format!("`{shown}` is too large to be fetched: it takes more room than it may");
+    Error::new(Kind::Refused, "git-too-large", message).hint("name an archive of its source")
+}
+
+fn without_depth(repository: &Repository) -> Error {
+    let shown = repository.shown();
+    let message = format!(
+        "the server of `{shown}` knows no depth of a history, and without one git would take file by file from it by HTTP"
+    );
+    Error::new(Kind::Refused, "git-without-depth", message)
+        .hint("reach it by ssh, name a mirror with a newer server, or an archive of its source")
+}
+
 fn unreachable(repository: &Repository, ended: &Ended) -> Error {
     let (shown, why) = (repository.shown(), &ended.why);
-    if why.contains(BY_FILES) {
+    if ended.says(&[BY_FILES]) {
         let message =
             format!("`{shown}` is given file by file, without an end that could be known before");
         return Error::new(Kind::Refused, "git-by-files", message)
             .hint("name a mirror that speaks git's own protocol, or an archive of its source");
-    }
-    // A file that grows beyond its bound ends who writes it.
-    if ["signal 25", "File too large", TOO_MUCH].iter().any(|words| why.contains(words)) {
-        let message = format!("`{shown}` is too large to be fetched: {why}");
-        return Error::new(Kind::Refused, "git-too-large", message)
-            .hint("name an archive of its source");
     }
     Error::new(Kind::Network, "git-unreachable", format!("git cannot read `{shown}`: {why}")).hint(
         format!("see whether `git ls-remote {shown}` works; logins are git's and ssh's own matter"),

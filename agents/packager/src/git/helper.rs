@@ -6,7 +6,6 @@
 //! directory with its bound, then the program and its arguments. What git says goes the way that the helper's own words would.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -27,8 +26,6 @@ pub const COMMAND: &str = "git-helper";
 pub(super) const UNABLE: u8 = 121;
 /// The same where there is no such program.
 pub(super) const MISSING: u8 = 122;
-/// What is said last of git that was ended for the room that it took.
-pub(super) const TOO_MUCH: &str = "what was fetched takes more room than it may";
 /// Stands in the place of a file or a directory: nothing to read, what is said is not kept, nothing to look at.
 pub(super) const NO_FILE: &str = "-";
 
@@ -131,12 +128,8 @@ fn wait(mut child: Child, mut watch: Option<Watch<'_>>) -> std::io::Result<u8> {
                 polled => polled?,
             };
         }
-        if is_too_much {
-            // Whoever reads it may have had enough of what git said.
-            let _ = writeln!(std::io::stderr(), "{TOO_MUCH}");
-        }
         if is_too_much || !places[1].revents().is_empty() {
-            // This process is one of the group.
+            // This process is one of the group. Whoever waits for it sees by what lies there that it was too much.
             let _ = kill_process_group(getpgrp(), Signal::KILL);
         }
         if !places[0].revents().is_empty() {

@@ -12,7 +12,9 @@ use std::time::SystemTime;
 use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::limits::{REPOSITORIES_BYTES_MAX, REPOSITORIES_KEPT_MAX, REPOSITORY_FILES_MAX};
+use super::limits::{
+    REPOSITORIES_BYTES_MAX, REPOSITORIES_KEPT_MAX, REPOSITORY_FILES_MAX, REPOSITORY_TURNS_MAX,
+};
 use super::size;
 use crate::error::{Error, Result};
 use crate::hex::hex;
@@ -24,60 +26,89 @@ pub(crate) struct Kept {
     lock: File,
 }
 
+/// What another one of the same commit is worth that stands there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Other {
+    AsGood,
+    /// It could not be removed: others read it, and find out the same.
+    Damaged,
+}
+
 impl Kept {
     /// The one that has a commit, if it was fetched before.
-    pub(crate) fn find(root: &Path, repository: &Repository, commit: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// Where one is there that cannot be opened or locked: another one could not take its place.
+    pub(crate) fn find(root: &Path, repository: &Repository, commit: &str) -> Result<Option<Self>> {
         let path = place(root, repository, commit);
-        let lock = open(&path)?;
-        rustix::fs::flock(&lock, FlockOperation::LockShared).ok()?;
+        let lock = match open(&path) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io("open", &path, &error)),
+        };
+        lock_shared(&lock, &path)?;
         // Whoever removed it meanwhile had the lock before.
-        if !is_at(&lock, &path) {
-            return None;
+        if !is_at(&lock, &path).map_err(|error| Error::io("look at", &path, &error))? {
+            return Ok(None);
         }
         // What was used last goes last. Without that it only goes earlier.
         let _ = lock.set_modified(SystemTime::now());
-        Some(Self { path, lock })
+        Ok(Some(Self { path, lock }))
     }
 
-    /// Keeps what was made at `from`. What somebody else kept of the same commit meanwhile is as good.
+    /// Keeps what was made at `from`. What somebody else kept of the same commit meanwhile is as good, unless it is said to be damaged: then
+    /// this one is read where it was made, and goes with that.
     pub(crate) fn keep(
         root: &Path,
-        repository: &Repository,
-        commit: &str,
+        (repository, commit): (&Repository, &str),
         from: &Path,
+        other: Other,
     ) -> Result<Self> {
         let to = place(root, repository, commit);
         std::fs::create_dir_all(root).map_err(|error| Error::io("create", root, &error))?;
-        let gone = || Error::io("read", from, &ErrorKind::NotFound.into());
         // Held before anybody else can see it, so that nobody removes it in between.
-        let lock = open(from).ok_or_else(gone)?;
-        rustix::fs::flock(&lock, FlockOperation::LockShared)
-            .map_err(|error| Error::io("lock", from, &error.into()))?;
+        let lock = open(from).map_err(|error| Error::io("open", from, &error))?;
+        lock_shared(&lock, from)?;
         // Each turn that ends without one is one in which another process kept one and another removed it.
-        loop {
+        for _ in 0..REPOSITORY_TURNS_MAX {
             match std::fs::rename(from, &to) {
                 Ok(()) => return Ok(Self { path: to, lock }),
                 Err(error) if is_there(&error) => {}
                 Err(error) => return Err(Error::io("move a repository to", &to, &error)),
             }
-            if let Some(kept) = Self::find(root, repository, commit) {
+            if other == Other::Damaged {
+                break;
+            }
+            if let Some(kept) = Self::find(root, repository, commit)? {
                 return Ok(kept);
             }
         }
+        Ok(Self { path: from.to_owned(), lock })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes one that is not whole, unless somebody else reads it, too, and finds out the same.
-    pub(crate) fn discard(self, remove: &mut dyn FnMut(&Path) -> Result<()>) {
+    /// Removes one that is not whole, unless somebody else reads it, too, and finds out the same. What another one is worth that stands
+    /// there afterwards.
+    pub(crate) fn discard(self, remove: &mut dyn FnMut(&Path) -> Result<()>) -> Other {
         // What is held with others is let go before it is held alone.
-        if rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && is_at(&self.lock, &self.path)
-            && let Err(error) = remove(&self.path)
-        {
-            tracing::debug!(path = ?self.path, %error, "a repository cannot be removed");
+        if rustix::fs::flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Other::Damaged;
+        }
+        let removed = match is_at(&self.lock, &self.path) {
+            Ok(true) => remove(&self.path),
+            // Somebody else removed it meanwhile.
+            Ok(false) => Ok(()),
+            Err(error) => Err(Error::io("look at", &self.path, &error)),
+        };
+        match removed {
+            Ok(()) => Other::AsGood,
+            Err(error) => {
+                tracing::debug!(path = ?self.path, %error, "a repository cannot be removed");
+                Other::Damaged
+            }
         }
     }
 }
@@ -91,16 +122,25 @@ fn place(root: &Path, repository: &Repository, commit: &str) -> PathBuf {
     root.join(format!("{digest}-{commit}"))
 }
 
-fn open(path: &Path) -> Option<File> {
+fn open(path: &Path) -> std::io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).ok().map(File::from)
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+/// Waits for whoever moves it away just now.
+fn lock_shared(lock: &File, path: &Path) -> Result<()> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(lock, FlockOperation::LockShared))
+        .map_err(|error| Error::io("lock", path, &error.into()))
 }
 
 /// Whether what is held is what stands at a path.
-fn is_at(lock: &File, path: &Path) -> bool {
+fn is_at(lock: &File, path: &Path) -> std::io::Result<bool> {
     let place = |status: std::fs::Metadata| (status.dev(), status.ino());
-    let held = lock.metadata().map(place).ok();
-    held.is_some() && held == path.symlink_metadata().map(place).ok()
+    match path.symlink_metadata() {
+        Ok(status) => Ok(place(status) == place(lock.metadata()?)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What may stay.
@@ -127,10 +167,10 @@ pub(crate) fn shrink(root: &Path, room: Room, remove: &mut dyn FnMut(&Path) -> R
         if fits && room == Room::Usual {
             break;
         }
-        let Some(lock) = open(&path) else { continue };
+        let Ok(lock) = open(&path) else { continue };
         // Somebody reads it, or it is another one by now.
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err()
-            || !is_at(&lock, &path)
+            || !is_at(&lock, &path).unwrap_or(false)
         {
             continue;
         }
@@ -172,7 +212,7 @@ mod tests {
             let kept = (0..TURNS).map(|_| {
                 let _ = std::fs::create_dir(&from);
                 std::fs::write(from.join("pack"), "").expect("a file");
-                let kept = Kept::keep(&root, &repository, "0", &from);
+                let kept = Kept::keep(&root, (&repository, "0"), &from, Other::AsGood);
                 kept.map(|kept| kept.path().join("pack").exists())
             });
             let kept: Vec<_> = kept.collect();
@@ -192,11 +232,16 @@ mod tests {
             from
         };
         let [one, other] = ["https://h/x", "https://h/X"].map(repository);
-        let kept = Kept::keep(&root, &one, "0", &make("a")).expect("kept");
-        assert!(Kept::find(&root, &other, "0").is_none(), "it is another repository");
-        assert!(Kept::find(&root, &one, "1").is_none());
-        drop(Kept::keep(&root, &other, "0", &make("b")).expect("kept"));
-        let again = Kept::keep(&root, &one, "0", &make("c")).expect("the one that is there");
+        let keep = |repository, from| {
+            Kept::keep(&root, (repository, "0"), &make(from), Other::AsGood).expect("kept")
+        };
+        let find = |repository, commit| Kept::find(&root, repository, commit).expect("looked for");
+        let kept = keep(&one, "a");
+        assert!(find(&other, "0").is_none(), "it is another repository");
+        assert!(find(&one, "1").is_none());
+        drop(keep(&other, "b"));
+        // The one that is there.
+        let again = keep(&one, "c");
         assert_eq!(std::fs::read_to_string(again.path().join("pack")).expect("read"), "a");
         let count = || std::fs::read_dir(&root).expect("read").count();
         let mut remove = |path: &Path| {
@@ -209,6 +254,54 @@ mod tests {
         drop((kept, again));
         shrink(&root, Room::Nothing, &mut remove);
         assert_eq!(count(), 0);
-        assert!(Kept::find(&root, &one, "0").is_none());
+        assert!(find(&one, "0").is_none());
+    }
+
+    #[test]
+    fn one_that_cannot_be_opened_is_told_and_not_waited_for() {
+        let place = tempfile::tempdir().expect("a directory");
+        let (root, from) = (place.path().join("repositories"), place.path().join("from"));
+        let one = repository("https://h/x");
+        std::fs::create_dir_all(&root).expect("a directory");
+        std::fs::create_dir(&from).expect("a directory");
+        // Whoever is root may open everything; nobody opens this as a directory.
+        let there = super::place(&root, &one, "0");
+        std::os::unix::fs::symlink("nowhere", &there).expect("a link");
+        let told = Kept::find(&root, &one, "0").err().expect("an error");
+        assert!(told.message.contains(&*there.to_string_lossy()), "{told}");
+        assert!(Kept::keep(&root, (&one, "0"), &from, Other::AsGood).is_err());
+    }
+
+    #[test]
+    fn two_that_find_the_same_damage_both_go_on() {
+        let place = tempfile::tempdir().expect("a directory");
+        let root = place.path().join("repositories");
+        let one = repository("https://h/x");
+        let make = |name: &str| {
+            let from = place.path().join(name);
+            std::fs::create_dir(&from).expect("a directory");
+            std::fs::write(from.join("pack"), name).expect("a file");
+            from
+        };
+        let keep = |from: &Path, other| Kept::keep(&root, (&one, "0"), from, other).expect("kept");
+        let read = |kept: &Kept| std::fs::read_to_string(kept.path().join("pack")).expect("read");
+        let mut remove = |path: &Path| {
+            std::fs::remove_dir_all(path).map_err(|error| Error::io("remove", path, &error))
+        };
+        drop(keep(&make("damaged"), Other::AsGood));
+        let find = || Kept::find(&root, &one, "0").expect("looked for").expect("one");
+        let (first, second) = (find(), find());
+        let other = first.discard(&mut remove);
+        assert!(other == Other::Damaged, "the second reads it");
+        let fresh = make("fresh");
+        let kept = keep(&fresh, other);
+        assert_eq!((kept.path(), &*read(&kept)), (&*fresh, "fresh"));
+        assert!(second.discard(&mut remove) == Other::AsGood);
+        let kept = keep(&make("also fresh"), Other::AsGood);
+        assert_eq!(read(&kept), "also fresh");
+        // Where the other one is gone by then, it is kept.
+        drop(kept);
+        find().discard(&mut remove);
+        assert_eq!(keep(&fresh, Other::Damaged).path(), find().path());
     }
 }

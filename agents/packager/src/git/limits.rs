@@ -34,6 +34,8 @@ pub(super) const GIT_AROUND_BYTES_MAX: u64 = 128;
 pub(super) const REPOSITORIES_KEPT_MAX: usize = 64;
 /// Bytes of all of them.
 pub(super) const REPOSITORIES_BYTES_MAX: u64 = 4 << 30;
+/// How often one is looked for that others keep and remove meanwhile: with each turn it is less likely that both come in between.
+pub(super) const REPOSITORY_TURNS_MAX: usize = 32;
 /// Files of one that are counted: a pack, its index, what says that it is a repository.
 pub(super) const REPOSITORY_FILES_MAX: usize = 1_024;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agents_contract::{Cancellation, waiting};
 
-use super::helper::{COMMAND, MISSING, NO_FILE};
+use super::helper::{COMMAND, MISSING, NO_FILE, UNABLE};
 use super::limits::{
     GIT_FILE_BYTES_MAX, GIT_LOCAL_TIME_MAX, GIT_PLACE_BYTES_MAX, GIT_SAID_BYTES_MAX,
     GIT_SETTINGS_MAX, GIT_TIME_MAX,
@@ -85,6 +85,20 @@ const OFF: [&str; 26] = [
     "transfer.unpackLimit=1",
 ];
 
+/// What git itself says begins with one of these; what a server says begins with `remote: `, unless git ends by it.
+const OWN: [&str; 2] = ["fatal: ", "error: "];
+/// What git says when it is this machine that does not let it go on.
+const LACKING: [&str; 6] = [
+    "Out of memory",
+    "Cannot allocate memory",
+    "Too many open files",
+    "Resource temporarily unavailable",
+    "No space left on device",
+    "Disk quota exceeded",
+];
+/// What git's exit code is when it gives up; above are wrong words of ours, and signals as shells tell of them.
+const GIVES_UP: i32 = 128;
+
 /// Where the person's configuration counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -100,6 +114,8 @@ pub(super) struct Order<'o> {
     /// The repository's directory; nothing where there is none.
     pub(super) repository: Option<&'o Path>,
     pub(super) arguments: Vec<String>,
+    /// What it does not do beyond [`OFF`].
+    pub(super) off: &'o [&'o str],
     /// What it reads, and where all it says goes.
     pub(super) files: Option<(&'o Path, &'o Path)>,
     /// Bytes that it may say otherwise.
@@ -109,7 +125,8 @@ pub(super) struct Order<'o> {
 impl<'o> Order<'o> {
     pub(super) fn new(reach: Reach, repository: Option<&'o Path>, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        Self { reach, repository, arguments, files: None, said_bytes_max: GIT_SAID_BYTES_MAX }
+        let said_bytes_max = GIT_SAID_BYTES_MAX;
+        Self { reach, repository, arguments, off: &[], files: None, said_bytes_max }
     }
 }
 
@@ -119,6 +136,22 @@ pub(super) struct Ended {
     pub(super) said: Vec<u8>,
     /// What it complained about, as people may see it.
     pub(super) why: String,
+    code: Option<i32>,
+    /// The lines of git itself. Whoever has a server can still forge one, where it is by ssh or git ends by what a server says: nothing may
+    /// depend on them that such a server could not have by doing what they say.
+    own: String,
+}
+
+impl Ended {
+    /// Whether git itself complains of one of these.
+    pub(super) fn says(&self, words: &[&str]) -> bool {
+        words.iter().any(|words| self.own.contains(words))
+    }
+
+    /// Whether it gave up by itself for what it read, as far as it says: no bound, no signal, nothing that this machine lacks.
+    pub(super) fn is_of_what_it_read(&self) -> bool {
+        self.code.is_some_and(|code| code <= GIVES_UP) && !self.says(&LACKING)
+    }
 }
 
 /// The git of whoever asks.
@@ -134,7 +167,7 @@ impl Git<'_> {
     /// Runs it to its end.
     ///
     /// # Errors
-    /// `git-missing`, `git-failed` where it cannot be run or does not end in time.
+    /// `git-missing`, `git-failed` where it cannot be run, `git-too-long`.
     pub(super) fn run(&self, order: &Order<'_>) -> Result<Ended> {
         let time = if order.reach == Reach::Server { GIT_TIME_MAX } else { GIT_LOCAL_TIME_MAX };
         let mut command = self.command(order);
@@ -146,24 +179,34 @@ impl Git<'_> {
             Error::if_cancelled(self.cancellation)?;
             return Err(took_too_long(order, time));
         };
-        let why = complaint(&output.stderr);
-        if output.status.code() == Some(i32::from(MISSING)) {
+        let code = output.status.code();
+        let why = complaint(&output.stderr).unwrap_or_else(|| silent_end(code));
+        if code == Some(i32::from(MISSING)) {
             let message = "`git` is needed for a package of a repository, and is not installed";
             return Err(Error::new(Kind::Failed, "git-missing", message)
                 .hint("install git, or put it on `PATH`; nothing was changed"));
         }
-        Ok(Ended { is_well: output.status.success(), said: output.stdout, why })
+        if code == Some(i32::from(UNABLE)) {
+            return Err(Error::new(
+                Kind::Failed,
+                "git-failed",
+                format!("git cannot be run: {why}"),
+            )
+            .hint(LACKS));
+        }
+        let (is_well, own) = (output.status.success(), own_lines(&output.stderr));
+        Ok(Ended { is_well, said: output.stdout, why, code, own })
     }
 
     /// The same for what does not fail unless something is wrong here.
     pub(super) fn run_here(&self, order: &Order<'_>) -> Result<Vec<u8>> {
-        let Ended { is_well, said, why } = self.run(order)?;
+        let Ended { is_well, said, why, .. } = self.run(order)?;
         if is_well {
             return Ok(said);
         }
         let word = order.arguments.first().map_or("", String::as_str);
-        Err(Error::new(Kind::Failed, "git-failed", format!("`git {word}` failed: {why}"))
-            .hint("try it again; `bolide cache collect --all` throws away what was kept of it"))
+        let message = format!("`git {word}` failed: {why}");
+        Err(Error::new(Kind::Failed, "git-failed", message).hint(LACKS))
     }
 
     fn command(&self, order: &Order<'_>) -> Command {
@@ -178,7 +221,7 @@ impl Git<'_> {
             .arg(GIT_FILE_BYTES_MAX.to_string())
             .args([path(grows), GIT_PLACE_BYTES_MAX.to_string()])
             .arg("git")
-            .args(OFF.iter().flat_map(|off| ["-c", off]))
+            .args(OFF.iter().chain(order.off).flat_map(|off| ["-c", off]))
             .args(&order.arguments)
             .current_dir("/")
             .env_clear()
@@ -216,6 +259,9 @@ impl Git<'_> {
     }
 }
 
+/// The advice where something is wrong here.
+pub(super) const LACKS: &str = "see whether this machine has room left on its disk and in memory, then run the command again; nothing was changed";
+
 /// Settings out of variables, with what they are called.
 fn settings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<(String, String)> {
     let [count, key, value] = SETTINGS;
@@ -241,7 +287,7 @@ fn took_too_long(order: &Order<'_>, time: Duration) -> Error {
 }
 
 /// The last lines of what git complained about, without what may be a secret and without what steers a terminal.
-fn complaint(bytes: &[u8]) -> String {
+fn complaint(bytes: &[u8]) -> Option<String> {
     const LINES_SHOWN: usize = 3;
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -251,7 +297,22 @@ fn complaint(bytes: &[u8]) -> String {
         crate::unpack::printable(address::masked(line).as_bytes()).replace("\\'", "'")
     };
     let told: Vec<String> = last.iter().map(shown).collect();
-    if told.is_empty() { "it does not say why".to_owned() } else { told.join("; ") }
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// Why it ended where it said nothing.
+fn silent_end(code: Option<i32>) -> String {
+    match code.map(|code| code - GIVES_UP) {
+        Some(signal) if signal > 0 => format!("signal {signal} ended it"),
+        _ => "it does not say why".to_owned(),
+    }
+}
+
+/// The lines that git itself says, without those of a server.
+fn own_lines(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let own = text.lines().filter(|line| OWN.iter().any(|begin| line.starts_with(begin)));
+    own.collect::<Vec<_>>().join("\n")
 }
 
 /// Where helpers are started: this very program.
@@ -287,8 +348,32 @@ mod tests {
     #[test]
     fn complaints_are_shown_without_secrets() {
         let said = b"remote: hi\n\nfatal: unable to access 'https://me:hush@h/x?t=hush': \x1b[2J\n";
-        let shown = complaint(said);
+        let shown = complaint(said).expect("one");
         assert_eq!(shown, "remote: hi; fatal: unable to access 'https://...@h/x?...': \\u{1b}[2J");
-        assert_eq!(complaint(b"\n"), "it does not say why");
+        assert_eq!(complaint(b"\n"), None);
+        assert_eq!(silent_end(Some(153)), "signal 25 ended it");
+        assert_eq!(silent_end(Some(128)), "it does not say why");
+    }
+
+    #[test]
+    fn what_a_server_says_decides_nothing() {
+        let ended = |code, said: &[u8]| {
+            let (is_well, said, why, own) =
+                (false, Vec::new(), complaint(said).unwrap_or_default(), own_lines(said));
+            Ended { is_well, said, why, code: Some(code), own }
+        };
+        let told = b"hint: fatal: no\nremote: fatal: dumb http\nremote: error: Out of memory\nerror: broken\n";
+        let told = ended(128, told);
+        assert_eq!(told.own, "error: broken");
+        assert!(told.why.contains("dumb http") && !told.says(&["dumb http"]));
+        assert!(told.is_of_what_it_read());
+        for (code, said) in [
+            (128, &b"error: x\nfatal: Out of memory, malloc failed\n"[..]),
+            (128, b"fatal: write failure on standard output: No space left on device\n"),
+            (129, b"usage: git\n"),
+            (153, b""),
+        ] {
+            assert!(!ended(code, said).is_of_what_it_read(), "{code}");
+        }
     }
 }

@@ -9,6 +9,8 @@ pub(super) struct Size {
     pub(super) bytes: u64,
     /// Files and directories.
     pub(super) files: usize,
+    /// Bytes of the largest file.
+    pub(super) largest_bytes: u64,
 }
 
 /// Everything below, as far as it is counted: no directory is opened once there are so many files.
@@ -26,6 +28,7 @@ pub(super) fn of(path: &Path, files_max: usize) -> Size {
             // A small file takes a whole block of the disk.
             let bytes = status.len().max(status.blocks().saturating_mul(BLOCK_BYTES));
             size.bytes = size.bytes.saturating_add(bytes);
+            size.largest_bytes = size.largest_bytes.max(status.len());
             if status.is_dir() {
                 left.push(entry.path());
             }

@@ -12,15 +12,20 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use super::limits::{
     GIT_AROUND_BYTES_MAX, GIT_LINK_BYTES_MAX, GIT_LIST_BYTES_MAX, GIT_PATH_BYTES_MAX,
 };
-use super::run::{Git, Order, Reach};
+use super::run::{Ended, Git, LACKS, Order, Reach};
 use crate::build::tree::leads_out;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{SOURCE_TREE_BYTES_MAX, SOURCE_TREE_DEPTH_MAX, SOURCE_TREE_FILES_MAX};
 use crate::manifest::address::git::Repository;
 use crate::unpack::printable;
+
+/// The code of what a repository fails with that lost something or was changed; never of what only this machine did not let be done.
+pub(crate) const DAMAGED: &str = "git-damaged";
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +56,8 @@ impl Git<'_> {
         let list = self.list((repository, commit), place)?;
         let entries = entries(&list).map_err(|(path, why)| refused(repository, path, &why))?;
         let files = [scratch.join("objects"), scratch.join("contents")];
-        let written = self.write_entries((repository, &entries), place, &files, into);
+        let about = (repository, commit);
+        let written = self.write_entries(about, &entries, place, (&files, into));
         // However it went: whoever tries it once more needs the names.
         let removed = files.each_ref().map(|path| match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -65,10 +71,10 @@ impl Git<'_> {
     /// Writes what the list has, by a file of names that git is told and one of what it says.
     fn write_entries(
         &self,
-        (repository, entries): (&Repository, &[Entry<'_>]),
+        (repository, commit): (&Repository, &str),
+        entries: &[Entry<'_>],
         place: &Path,
-        [input, output]: &[PathBuf; 2],
-        into: &Path,
+        ([input, output], into): (&[PathBuf; 2], &Path),
     ) -> Result<()> {
         let names: Vec<&str> = entries.iter().flat_map(|entry| [entry.object, "\n"]).collect();
         let failed = |what, path: &Path| {
@@ -79,7 +85,12 @@ impl Git<'_> {
         std::fs::create_dir(into).map_err(failed("create", into))?;
         if !entries.is_empty() {
             let order = Order::new(Reach::Here, Some(place), &["cat-file", "--batch", "--buffer"]);
-            self.run_here(&Order { files: Some((input, output)), ..order })?;
+            let ended = self.run(&Order { files: Some((input, output)), ..order })?;
+            if !ended.is_well {
+                // git says the same where it cannot write.
+                takes(output, size_around(entries)).map_err(failed("write", output))?;
+                return Err(unread((repository, commit), &ended));
+            }
             let contents = File::open(output).map_err(failed("read", output))?;
             Writer { repository, into, made: BTreeSet::new(), contents: BufReader::new(contents) }
                 .write(entries)?;
@@ -101,31 +112,65 @@ impl Git<'_> {
         if ended.is_well {
             return Ok(ended.said);
         }
+        let Some(instead) = self.no_directory((commit, directory), place)? else {
+            return Err(unread((repository, commit), &ended));
+        };
         let shown = repository.shown();
-        Err(match self.has_no_directory((commit, directory), place)? {
-            true => {
-                let message = format!("`{shown}` has no directory `{directory}` in `{commit}`");
-                Error::new(Kind::Failed, "git-no-directory", message)
-                    .hint("correct the subdirectory that the manifest names")
-            }
-            false => {
-                let message = format!("`{commit}` of `{shown}` cannot be read: {}", ended.why);
-                Error::new(Kind::Failed, "git-failed", message)
-                    .hint("`bolide cache collect --all` throws away what was kept of it")
-            }
-        })
+        let message = format!("`{shown}` has no directory `{directory}` in `{commit}`{instead}");
+        Err(Error::new(Kind::Failed, "git-no-directory", message)
+            .hint("correct the subdirectory that the manifest names"))
     }
 
-    /// Whether what lies above a directory can be read and does not have it. git says the same of one that is there and damaged.
-    fn has_no_directory(&self, (commit, directory): (&str, &str), place: &Path) -> Result<bool> {
+    /// What is in the place of a directory, where what lies above can be read and does not have it. git says the same of one that is there
+    /// and damaged.
+    fn no_directory(
+        &self,
+        (commit, directory): (&str, &str),
+        place: &Path,
+    ) -> Result<Option<&'static str>> {
         if directory.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
         let arguments =
             ["ls-tree", "-d", "-z", "--full-tree", "--end-of-options", commit, "--", directory];
         let ended = self.run(&Order::new(Reach::Here, Some(place), &arguments))?;
-        Ok(ended.is_well && ended.said.is_empty())
+        Ok(match ended.said.as_slice() {
+            _ if !ended.is_well => None,
+            [] => Some(""),
+            said if said.starts_with(b"160000 ") => {
+                Some(": what is called so is a submodule, which is not followed")
+            }
+            _ => None,
+        })
     }
+}
+
+/// Why a commit cannot be read: it is damaged, or this machine did not let it be read.
+fn unread((repository, commit): (&Repository, &str), ended: &Ended) -> Error {
+    let message = format!("`{commit}` of `{}` cannot be read: {}", repository.shown(), ended.why);
+    match ended.is_of_what_it_read() {
+        true => Error::new(Kind::Failed, DAMAGED, message)
+            .hint("`bolide cache collect --all` throws away what was kept of it"),
+        false => Error::new(Kind::Failed, "git-failed", message).hint(LACKS),
+    }
+}
+
+/// Bytes of what git says of all entries, at most.
+fn size_around(entries: &[Entry<'_>]) -> u64 {
+    entries.iter().map(|entry| entry.bytes.saturating_add(GIT_AROUND_BYTES_MAX)).sum()
+}
+
+/// Whether the disk takes what was to be written to a file.
+fn takes(path: &Path, bytes: u64) -> std::io::Result<()> {
+    let file = OpenOptions::new().append(true).open(path)?;
+    match rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
+        // Not every disk can say so beforehand.
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            (&file).write_all(&[0; GIT_AROUND_BYTES_MAX as usize])?;
+        }
+        taken => taken?,
+    }
+    file.sync_data()
 }
 
 /// Why a path is refused.
@@ -214,7 +259,7 @@ impl Writer<'_> {
             if entry.what == What::Link {
                 let mut target = Vec::new();
                 let read = (&mut self.contents).take(entry.bytes).read_to_end(&mut target);
-                read.map_err(|error| self.damaged(entry, &error.to_string()))?;
+                read.map_err(|error| self.not_read(entry, &error))?;
                 links.push((entry, target));
             } else {
                 self.file(entry)?;
@@ -242,7 +287,7 @@ impl Writer<'_> {
     fn head(&mut self, entry: &Entry<'_>) -> Result<()> {
         let mut line = Vec::new();
         let read = (&mut self.contents).take(GIT_AROUND_BYTES_MAX).read_until(b'\n', &mut line);
-        read.map_err(|error| self.damaged(entry, &error.to_string()))?;
+        read.map_err(|error| self.not_read(entry, &error))?;
         let expected = format!("{} blob {}\n", entry.object, entry.bytes);
         if line != expected.as_bytes() {
             return Err(self.damaged(entry, "it is not in the repository"));
@@ -287,10 +332,15 @@ impl Writer<'_> {
         }
     }
 
+    /// What git has said lies here, and cannot be read.
+    fn not_read(&self, entry: &Entry<'_>, error: &std::io::Error) -> Error {
+        Error::io("read the contents of", &self.into.join(printable(entry.path)), error)
+    }
+
     fn damaged(&self, entry: &Entry<'_>, why: &str) -> Error {
         let (path, shown) = (printable(entry.path), self.repository.shown());
         let message = format!("`{path}` of `{shown}` cannot be read: {why}");
-        Error::new(Kind::Failed, "git-failed", message)
+        Error::new(Kind::Failed, DAMAGED, message)
             .hint("`bolide cache collect --all` throws away what was kept of it")
     }
 }

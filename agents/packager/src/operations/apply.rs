@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use agents_contract::{Obstacle, Order, Permit, Undertaking, Wait, Work};
@@ -273,6 +274,8 @@ impl Task<'_> {
     ) -> Result<Vec<Change>> {
         let hands = self.hands(Work::Unpack);
         let written = open.written();
+        // Of what was given it has every path.
+        rest::leave(Arc::clone(&written));
         let options = Options {
             crew: &hands,
             verify: self.shop.rules.verify,

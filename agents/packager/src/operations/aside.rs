@@ -20,6 +20,8 @@ pub(crate) type Piece = Box<dyn FnOnce(&Cancellation) + Send>;
 pub(crate) struct Aside {
     stop: Cancellation,
     thread: Mutex<Option<Thread>>,
+    /// What is not even begun before an answer was sent.
+    held: Mutex<Vec<Piece>>,
 }
 
 struct Thread {
@@ -30,7 +32,7 @@ struct Thread {
 
 impl Default for Aside {
     fn default() -> Self {
-        Self { stop: Cancellation::until(None), thread: Mutex::default() }
+        Self { stop: Cancellation::until(None), thread: Mutex::default(), held: Mutex::default() }
     }
 }
 
@@ -47,6 +49,20 @@ impl Aside {
             // On an idle thread it is done slowly where there is no other one to be had.
             _ => piece(&stop),
         }));
+    }
+
+    /// Holds it until somebody's answer was sent ([`Self::begin`]): to hand it on, too, takes time that a caller would wait. May be left
+    /// undone like the rest.
+    pub(crate) fn hold(&self, piece: Piece) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(piece);
+    }
+
+    /// An answer was sent: what was held is done like the rest.
+    pub(crate) fn begin(&self, host: &dyn Host) {
+        let held = std::mem::take(&mut *self.held.lock().unwrap_or_else(PoisonError::into_inner));
+        for piece in held {
+            self.later(host, piece);
+        }
     }
 
     /// Where pieces go. The thread is started by whoever asks, since a thread has the class of the one that starts it.
@@ -116,6 +132,22 @@ mod tests {
         let worker = worker.join().expect("an end");
         assert_eq!(first, second, "one thread, after a panic too");
         assert!(first.0 != worker && first.0 != current().id() && !first.1);
+    }
+
+    #[test]
+    fn what_is_held_is_not_even_handed_on_before_an_answer_was_sent() {
+        let (aside, host) = (Aside::default(), Arc::new(LaterHost::default()));
+        let (sender, receiver) = channel();
+        aside.hold(told(&sender));
+        aside.hold(told(&sender));
+        assert!(aside.thread.lock().expect("no panic").is_none());
+        aside.begin(&*host);
+        aside.begin(&*host);
+        std::thread::spawn(move || host.do_what_waits()).join().expect("an end");
+        let (first, second) = (receiver.recv().expect("done"), receiver.recv().expect("done"));
+        assert_eq!(first, second);
+        drop((aside, sender));
+        assert!(receiver.recv().is_err(), "each is done once");
     }
 
     #[test]

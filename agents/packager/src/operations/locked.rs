@@ -1,10 +1,12 @@
 //! `bolide.lock` in an operation: read before anything is decided, followed where it fits, written with everything else.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::{Aim, Asked, Decided, Task, edit, fixed, hold, read_text};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::lock::recent::Recent;
 use crate::lock::{self, FILE, Lock, Part, PartView};
 use crate::metadata::held::Grip;
 use crate::options::Choice;
@@ -24,15 +26,15 @@ const MANIFESTS: [(Ecosystem, &str); 4] = [
 /// The lock of a project as it was read.
 pub(super) struct Locked {
     text: Option<String>,
-    pub(super) lock: Lock,
+    pub(super) lock: Arc<Lock>,
 }
 
 impl Locked {
-    pub(super) fn read(project: &Project) -> Result<Self> {
+    pub(super) fn read(project: &Project, recent: &Recent) -> Result<Self> {
         let text = read_text(project, FILE)?;
         let lock = match &text {
-            Some(text) => Lock::read(text)?,
-            None => Lock::default(),
+            Some(text) => recent.read(text)?,
+            None => Arc::default(),
         };
         Ok(Self { text, lock })
     }

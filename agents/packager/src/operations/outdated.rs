@@ -31,7 +31,8 @@ pub(super) struct Newest {
 impl Task<'_> {
     /// What is installed; for an ecosystem of which nothing is, what is locked.
     pub(super) fn current(&self, project: &Project) -> Result<BTreeMap<Ecosystem, Resolution>> {
-        let locked = super::locked::Locked::read(project)?.lock.parts;
+        let locked = super::locked::Locked::read(project, &self.shop.locks)?.lock;
+        let locked = Arc::unwrap_or_clone(locked).parts;
         let mut current: BTreeMap<Ecosystem, Resolution> =
             locked.into_iter().map(|(ecosystem, part)| (ecosystem, part.resolution)).collect();
         current.extend(self.installed(project)?);

@@ -103,7 +103,7 @@ impl Task<'_> {
         }
         let latest = transactions.latest(project)?;
         let installed = self.installed(project)?;
-        let locked = Locked::read(project)?;
+        let locked = Locked::read(project, &self.shop.locks)?;
         let concerned = wish.concerned(project, &installed)?;
         self.choices.check_in_place(&concerned)?;
         let holds = self.holds(project, concerned.contains(&Ecosystem::Debian))?;

@@ -4,11 +4,8 @@ use std::path::Path;
 
 use super::{Shop, Task};
 use crate::error::{Error, Kind, Result};
-use crate::git::{self, Git, Kept, Meant, Room};
+use crate::git::{self, DAMAGED, Git, Kept, Meant, Other, Room};
 use crate::manifest::address::git::Repository;
-
-/// The code of what a kept repository fails with that is not whole.
-const DAMAGED: &str = "git-failed";
 
 impl Task<'_> {
     /// Asks the server of a repository which commit is meant.
@@ -31,14 +28,15 @@ impl Task<'_> {
         (scratch, into): (&Path, &Path),
     ) -> Result<String> {
         let root = &self.shop.repositories;
-        if let Some(kept) = Kept::find(root, repository, &meant.commit) {
+        let mut other = Other::AsGood;
+        if let Some(kept) = Kept::find(root, repository, &meant.commit)? {
             let about = (repository, meant.commit.as_str());
             let written = self.with_git(|git| git.write_tree(about, kept.path(), (scratch, into)));
             match written {
                 // Its disk may have lost something, or changed it. What was begun is the request's, and goes with it.
                 Err(error) if error.code == DAMAGED && !self.setting.offline => {
                     tracing::warn!(%error, "a repository that was kept is fetched again");
-                    kept.discard(&mut |path| self.shop.remove_repository(path));
+                    other = kept.discard(&mut |path| self.shop.remove_repository(path));
                     let away = scratch.join("unfinished");
                     std::fs::rename(into, &away)
                         .or_else(absent_is_fine)
@@ -54,7 +52,7 @@ impl Task<'_> {
         self.say("fetch", format!("fetching `{wanted}` of `{shown}`"), 0, 0);
         let place = scratch.join("repository");
         let commit = self.with_git(|git| git.fetch(repository, meant, &place))?;
-        let kept = Kept::keep(root, repository, &commit, &place)?;
+        let kept = Kept::keep(root, (repository, &commit), &place, other)?;
         self.shop.shrink_repositories(Room::Usual);
         let about = (repository, commit.as_str());
         self.with_git(|git| git.write_tree(about, kept.path(), (scratch, into)))?;

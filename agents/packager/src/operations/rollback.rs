@@ -75,6 +75,10 @@ impl Task<'_> {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         };
+        if self.conversation.has_afterwards() {
+            self.shop.aside.hold(Box::new(clear));
+            return None;
+        }
         self.shop.aside.later(&*self.shop.host, Box::new(clear));
         let error: Option<Error> = told.lock().unwrap_or_else(PoisonError::into_inner).take();
         error.map(|error| format!("tidying up is left to the next command: {error}"))

@@ -90,6 +90,10 @@ struct Wanted {
     round: u64,
 }
 
+/// What is claimed together, by number.
+#[derive(Clone, Copy, Debug)]
+pub struct Round(u64);
+
 /// One directory, in the hands of whoever claimed it.
 #[derive(Debug)]
 pub struct Tree {
@@ -159,19 +163,26 @@ impl Prepared {
         moved && gone.is_ok()
     }
 
-    /// Takes the directories for these contents out of what others are given, as many as are there. What is not there is wanted from
-    /// now on.
-    pub fn claim(&self, contents: &[Vec<Piece<'_>>]) -> Vec<Option<Tree>> {
-        let keys: Vec<Key> = contents.iter().map(|pieces| recipe::key(pieces)).collect();
+    /// Begins what is claimed together: nothing of it makes room for anything else of it.
+    pub fn begin(&self) -> Round {
         let mut held = self.held();
         held.round += 1;
-        let claimed: Vec<Option<Tree>> = keys.iter().map(|key| held.take(key)).collect();
-        for ((key, pieces), found) in keys.iter().zip(contents).zip(&claimed) {
-            if found.is_none() && !pieces.is_empty() {
-                self.want(&mut held, *key, || Recipe::of(*key, pieces));
-            }
+        Round(held.round)
+    }
+
+    /// Takes a directory for this content out of what others are given, where there is one. Otherwise it is wanted from now on. Many may ask
+    /// at once.
+    pub fn claim(&self, round: Round, pieces: &[Piece<'_>]) -> Option<Tree> {
+        if pieces.is_empty() {
+            return None;
         }
-        claimed
+        let key = recipe::key(pieces);
+        let mut held = self.held();
+        let found = held.take(&key);
+        if found.is_none() {
+            self.want(&mut held, round, key, || Recipe::of(key, pieces));
+        }
+        found
     }
 
     /// Whether a directory is as it was made.
@@ -190,7 +201,8 @@ impl Prepared {
         }
         let mut held = self.held();
         held.given += 1;
-        self.want(&mut held, tree.recipe.key, || tree.recipe);
+        let round = Round(held.round);
+        self.want(&mut held, round, tree.recipe.key, || tree.recipe);
         Some(tree.marks.given(self.device))
     }
 
@@ -208,10 +220,11 @@ impl Prepared {
     pub fn discard(&self, tree: Tree) {
         let mut held = self.held();
         held.discarded.push(tree.number);
-        self.want(&mut held, tree.recipe.key, || tree.recipe);
+        let round = Round(held.round);
+        self.want(&mut held, round, tree.recipe.key, || tree.recipe);
     }
 
-    fn want(&self, held: &mut Held, key: Key, recipe: impl FnOnce() -> Recipe) {
+    fn want(&self, held: &mut Held, round: Round, key: Key, recipe: impl FnOnce() -> Recipe) {
         let standing = held.trees.get(&key).map_or(0, Vec::len);
         if standing + held.waiting.get(&key).copied().unwrap_or_default() >= PREPARED_ALIKE_MAX {
             return;
@@ -227,8 +240,7 @@ impl Prepared {
         }
         *held.waiting.entry(key).or_default() += 1;
         held.wanted_files += files;
-        let round = held.round;
-        held.wanted.push_back(Wanted { recipe, round });
+        held.wanted.push_back(Wanted { recipe, round: round.0 });
     }
 
     /// Makes the next one that is wanted; false where none is, or none can be made.

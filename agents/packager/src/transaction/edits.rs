@@ -91,7 +91,7 @@ impl Inner {
     pub(super) fn save_fingerprint(
         &self,
         name: &str,
-        print: &Fingerprint,
+        encoded: &[u8],
         is_apart: bool,
     ) -> Result<()> {
         let path = self.fingerprints.path().join(name);
@@ -101,7 +101,7 @@ impl Inner {
             .disk
             .perform("create", || self.fingerprints.create_file(&fresh, 0o600))
             .map_err(failed)?;
-        self.disk.append(&file, &print.encode()).map_err(failed)?;
+        self.disk.append(&file, encoded).map_err(failed)?;
         if is_apart { self.disk.sync(&file).map_err(failed) } else { Ok(()) }
     }
 

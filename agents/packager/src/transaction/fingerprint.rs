@@ -253,6 +253,30 @@ impl Fingerprint {
     }
 }
 
+/// A fingerprint together with the two forms of it that a commit has use for.
+pub(super) struct Told {
+    pub(super) print: Fingerprint,
+    /// [`Fingerprint::digest`].
+    pub(super) digest: String,
+    /// [`Fingerprint::encode`].
+    pub(super) encoded: Vec<u8>,
+}
+
+impl Told {
+    /// Both at once where the crew has two hands: each is mostly a digest of everything.
+    pub(super) fn of(print: Fingerprint, crew: &dyn Crew) -> Self {
+        let (digest, encoded) = (OnceLock::new(), OnceLock::new());
+        crew.run(2, &|index| match index {
+            0 => drop(digest.set(print.digest())),
+            _ => drop(encoded.set(print.encode())),
+        });
+        // What a crew left out is for whoever commits to judge.
+        let digest = digest.into_inner().unwrap_or_else(|| print.digest());
+        let encoded = encoded.into_inner().unwrap_or_else(|| print.encode());
+        Self { print, digest, encoded }
+    }
+}
+
 /// What lies at `name` in `parent`, which is `top` in the paths of the entries.
 fn record_entries(
     (parent, name): (&Directory, &OsStr),

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 
-use agents_contract::Crew;
+use agents_contract::{Crew, Threads};
 
 use super::commit::{Change, Expected, Open, live_identity, stale};
 use super::database::fingerprint_name;
 use super::directory::{Identity, ObjectKind, RelativePath};
-use super::fingerprint::{Drift, Fingerprint};
+use super::fingerprint::{Drift, Fingerprint, Told};
 use super::journal::Item;
 use super::mend::{Mended, changed_meanwhile};
 use super::project::{STAGING, linked};
@@ -32,7 +32,7 @@ impl Open<'_> {
         &self,
         changes: &[Change],
         mended: Option<&BTreeMap<RelativePath, Mended>>,
-        mut prints: Vec<Option<Fingerprint>>,
+        mut prints: Vec<Option<Told>>,
     ) -> Result<Looked> {
         let mut directories = Vec::new();
         let mut items = Vec::with_capacity(changes.len());
@@ -65,7 +65,7 @@ impl Open<'_> {
         &self,
         changes: &[Change],
         crew: &dyn Crew,
-    ) -> Result<Vec<Option<Fingerprint>>> {
+    ) -> Result<Vec<Option<Told>>> {
         let print = |change: &Change| {
             let Some(name) = &change.staged else { return Ok(None) };
             if self.staged_identity(name)?.kind != ObjectKind::Directory {
@@ -73,7 +73,7 @@ impl Open<'_> {
             }
             let staged = (&self.staging, OsStr::new(name));
             let print = Fingerprint::record_by(crew, staged, change.live.name(), &self.written);
-            print.map(Some)
+            Ok(Some(Told::of(print?, crew)))
         };
         changes.iter().map(print).collect()
     }
@@ -83,7 +83,7 @@ impl Open<'_> {
         position: usize,
         change: &Change,
         mended: Option<&Mended>,
-        print: Option<Fingerprint>,
+        print: Option<Told>,
     ) -> Result<Item> {
         let project = &self.session.project;
         let full = project.path().join(change.live.as_str());
@@ -118,14 +118,21 @@ impl Open<'_> {
             let place = change.live.name();
             let record =
                 || Fingerprint::record(&self.staging, OsStr::new(&slot), place, &self.written);
-            let mut print = print.map_or_else(record, Ok)?;
-            if let Some(mended) = mended {
-                print = mended.record(print, &self.session.standing_fingerprint(&change.live)?);
-            }
-            tracing::debug!(live = %change.live, entries = print.count(), "recorded what is installed");
+            let told = match (print, mended) {
+                (Some(told), None) => told,
+                (told, mended) => {
+                    let mut print = told.map_or_else(record, |told| Ok(told.print))?;
+                    if let Some(mended) = mended {
+                        let standing = self.session.standing_fingerprint(&change.live)?;
+                        print = mended.record(print, &standing);
+                    }
+                    Told::of(print, &Threads(1))
+                }
+            };
+            tracing::debug!(live = %change.live, entries = told.print.count(), "recorded what is installed");
             let name = fingerprint_name(&self.begin.id, position);
-            self.session.inner.save_fingerprint(&name, &print, self.is_apart()?)?;
-            fingerprint = Some(print.digest());
+            self.session.inner.save_fingerprint(&name, &told.encoded, self.is_apart()?)?;
+            fingerprint = Some(told.digest);
         }
         Ok(Item {
             live: change.live.clone(),

@@ -28,35 +28,30 @@ pub(super) fn take(
     };
     let prepared = options.prepared.filter(|prepared| prepared.fits(directory.as_fd()));
     let fits = options.fresh.is_some_and(|fresh| fresh.fits(directory.as_fd()));
-    // What holds anything that is not the store's is made for this tree alone.
-    let contents: Vec<Vec<Piece<'_>>> = placed
-        .iter()
-        .map(|one| if one.rewritten.is_empty() { one.pieces.clone() } else { Vec::new() })
-        .collect();
-    let none = || contents.iter().map(|_| None).collect();
-    let mut claimed = prepared.map_or_else(none, |prepared| prepared.claim(&contents));
-    let is_whole = match prepared {
-        Some(prepared) => look(prepared, &claimed, options),
-        None => vec![None; placed.len()],
-    };
+    let mut claimed =
+        prepared.map_or_else(HashMap::new, |prepared| claim(prepared, placed, options));
     // A package is there before what stands inside of it.
     let mut order: Vec<usize> = (0..placed.len()).collect();
     order.sort_by_key(|index| placed[*index].inside().matches("node_modules/").count());
     let outer = with_inner(placed);
-    let mut parents = Parents { directory: directory.as_fd(), known: HashSet::from([""]) };
+    let mut parents =
+        Parents { directory: directory.as_fd(), known: HashSet::from([""]), last: None };
     for index in order {
         let one = &placed[index];
         let (above, name) = split(one.inside());
-        let standing = prepared.zip(claimed[index].take());
+        let standing = prepared.zip(claimed.remove(&index));
         let given = match (standing, options.fresh) {
-            (Some((prepared, tree)), _) => {
-                let to = || Some((parents.open(above)?, name));
-                give(prepared, tree, is_whole[index], to)
+            (Some((prepared, claimed)), _) => {
+                let parents = &mut parents;
+                give(prepared, claimed, move || Some((parents.open(above)?, name)))
             }
             (None, Some(fresh)) => {
                 let hashes = &one.package.artifact.hashes;
-                let to = || Some((parents.open(above)?, name));
-                let given = fresh.give(hashes, &contents[index], || fits.then(to).flatten());
+                let parents = &mut parents;
+                let given = fresh.give(hashes, contents(one), move || match fits {
+                    true => Some((parents.open(above)?, name)),
+                    false => None,
+                });
                 if let (Some(_), Some(written)) = (&given, options.written) {
                     written.note_unpacked(one.pieces.len());
                 }
@@ -68,11 +63,13 @@ pub(super) fn take(
         taken[index] = true;
         filled.files += one.pieces.len() as u64;
         filled.bytes += one.pieces.iter().map(|piece| piece.object.size).sum::<u64>();
-        // It was there when it was given.
-        let Some(parent) = parents.open(above) else { continue };
         match options.written {
             Some(written) if !outer.contains(one.inside()) => written.note_given(given),
-            Some(written) => note_files(written, &given, one, (parent.as_fd(), name)),
+            // It was there when it was given.
+            Some(written) => {
+                let Some(parent) = parents.open(above) else { continue };
+                note_files(written, &given, one, (parent, name));
+            }
             None => {}
         }
     }
@@ -82,24 +79,18 @@ pub(super) fn take(
 /// One that stands ready, if it is as it was made.
 fn give<'n>(
     prepared: &Prepared,
-    tree: Tree,
-    is_whole: Option<bool>,
-    to: impl FnOnce() -> Option<(OwnedFd, &'n str)>,
+    (tree, is_whole): (Tree, bool),
+    to: impl FnOnce() -> Option<(BorrowedFd<'n>, &'n str)>,
 ) -> Option<Given> {
-    let place = match is_whole {
-        Some(true) => to(),
-        Some(false) => {
-            prepared.discard(tree);
-            return None;
-        }
-        // A crew leaves out what is not wanted any more.
-        None => None,
-    };
-    let Some((parent, name)) = place else {
+    if !is_whole {
+        prepared.discard(tree);
+        return None;
+    }
+    let Some((parent, name)) = to() else {
         prepared.put_back(tree);
         return None;
     };
-    prepared.give(tree, (parent.as_fd(), name))
+    prepared.give(tree, (parent, name))
 }
 
 /// The packages inside of which something else is made.
@@ -139,27 +130,55 @@ fn note_files(
     }
 }
 
-/// Which of them are as they were made; nothing of those that nobody looked at.
-fn look(prepared: &Prepared, claimed: &[Option<Tree>], options: Options<'_>) -> Vec<Option<bool>> {
-    let looked: Vec<OnceLock<bool>> = claimed.iter().map(|_| OnceLock::new()).collect();
-    options.crew.run(claimed.len(), &|index| {
-        if let Some(tree) = &claimed[index] {
+/// What of a package a directory may stand ready for: what holds anything that is not the store's is made for this tree alone.
+fn contents<'a, 'p>(one: &'a Placed<'p>) -> &'a [Piece<'p>] {
+    if one.rewritten.is_empty() { &one.pieces } else { &[] }
+}
+
+/// What stands ready of these packages, by their numbers, and whether it is as it was made. All hands look for it and at it; a crew leaves
+/// out what is not wanted any more, and that is not claimed.
+fn claim(
+    prepared: &Prepared,
+    placed: &[Placed<'_>],
+    options: Options<'_>,
+) -> HashMap<usize, (Tree, bool)> {
+    // The largest first: whoever came to one last would be waited for.
+    let mut order: Vec<usize> = (0..placed.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(placed[*index].pieces.len()));
+    let round = prepared.begin();
+    let looked: Vec<OnceLock<(Tree, bool)>> = order.iter().map(|_| OnceLock::new()).collect();
+    options.crew.run(order.len(), &|turn| {
+        if let Some(tree) = prepared.claim(round, contents(&placed[order[turn]])) {
+            let is_whole = prepared.is_whole(&tree);
             // Each piece is run once.
-            let _ = looked[index].set(prepared.is_whole(tree));
+            let _ = looked[turn].set((tree, is_whole));
         }
     });
-    looked.into_iter().map(OnceLock::into_inner).collect()
+    let looked = looked.into_iter().map(OnceLock::into_inner);
+    order.into_iter().zip(looked).filter_map(|(index, one)| Some((index, one?))).collect()
 }
 
 /// The directories that packages are put into.
 struct Parents<'p> {
     directory: BorrowedFd<'p>,
     known: HashSet<&'p str>,
+    /// Packages of one scope come one after the other.
+    last: Option<(&'p str, OwnedFd)>,
 }
 
 impl<'p> Parents<'p> {
     /// Opens one, which is made where it is not there; `None` where something is in the way, which the one finds who fills the rest.
-    fn open(&mut self, path: &'p str) -> Option<OwnedFd> {
+    fn open(&mut self, path: &'p str) -> Option<BorrowedFd<'_>> {
+        if path.is_empty() {
+            return Some(self.directory);
+        }
+        if self.last.as_ref().is_none_or(|(last, _)| *last != path) {
+            self.last = Some((path, self.make(path)?));
+        }
+        self.last.as_ref().map(|(_, opened)| opened.as_fd())
+    }
+
+    fn make(&mut self, path: &'p str) -> Option<OwnedFd> {
         let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
         for above in ends.map(|end| &path[..end]) {
             if self.known.contains(above) {

@@ -70,6 +70,20 @@ fn the_project_is_stronger_than_the_user_and_a_variable_than_both() {
 }
 
 #[test]
+fn only_a_requirements_file_that_is_not_there_says_nothing() {
+    let world = World::new();
+    let project = world.directory.path().join("turns");
+    let mut found = Found::new(world);
+    found.world.request.environment.project.clone_from(&project);
+    let nothing = requirements::read(&found.finder()).expect("nothing there");
+    assert!(nothing.index.is_none() && nothing.others.is_empty());
+    // Even root cannot look into this one.
+    std::os::unix::fs::symlink("turns", &project).expect("a link");
+    let told = requirements::read(&found.finder()).expect_err("an error");
+    assert!(told.message.contains("turns/requirements.txt"), "{told}");
+}
+
+#[test]
 fn tokens_of_npm_in_all_forms_go_to_their_places() {
     let mut world = World::new();
     world.request.environment.references.insert("NPM_TOKEN".to_owned(), "from-variable".to_owned());

@@ -79,7 +79,7 @@ impl Fresh {
         &self,
         hashes: &Hashes,
         pieces: &[Piece<'_>],
-        to: impl FnOnce() -> Option<(OwnedFd, &'n str)>,
+        to: impl FnOnce() -> Option<(BorrowedFd<'n>, &'n str)>,
     ) -> Option<Given> {
         let tree = self.trees().remove(&hashes.to_string())?;
         let name = tree.number.to_string();

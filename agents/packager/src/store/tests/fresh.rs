@@ -31,7 +31,7 @@ impl Case {
 
     fn give(&self, bytes: &[u8], pieces: &[Piece<'_>], name: &str) -> Option<Given> {
         let to = open_directory(self.place.path()).expect("a directory");
-        self.fresh.give(&hashes(bytes), pieces, || Some((to, name)))
+        self.fresh.give(&hashes(bytes), pieces, || Some((to.as_fd(), name)))
     }
 
     /// Directories that are there.

@@ -42,7 +42,7 @@ impl Case {
     }
 
     fn claim(&self) -> Option<Tree> {
-        self.prepared.claim(&[self.pieces()]).remove(0)
+        self.prepared.claim(self.prepared.begin(), &self.pieces())
     }
 
     /// Makes everything that is wanted.
@@ -217,14 +217,18 @@ fn the_oldest_makes_room_but_not_for_its_own_round() {
         vec![Piece { path: "a", object: Object::of(&contents[number]), executable: false }]
     };
     let (first, second): (Vec<_>, Vec<_>) = ((0..15).map(tree).collect(), vec![tree(19)]);
-    assert!(case.prepared.claim(&first).iter().all(Option::is_none));
+    let claim = |all: &[Vec<Piece<'_>>]| -> Vec<Option<Tree>> {
+        let round = case.prepared.begin();
+        all.iter().map(|pieces| case.prepared.claim(round, pieces)).collect()
+    };
+    assert!(claim(&first).iter().all(Option::is_none));
     case.make();
     assert_eq!(case.prepared.standing().packages, 12, "what has room of one round");
-    assert!(case.prepared.claim(&second)[0].is_none());
+    assert!(claim(&second)[0].is_none());
     case.make();
     let standing = case.prepared.standing();
     assert_eq!((standing.packages, standing.bytes), (12, 12 * 4_096));
-    let claimed = case.prepared.claim(&[tree(0), tree(1), tree(19)]);
+    let claimed = claim(&[tree(0), tree(1), tree(19)]);
     let is_there: Vec<bool> = claimed.iter().map(Option::is_some).collect();
     assert_eq!(is_there, [false, true, true], "the oldest one went");
 }

@@ -248,9 +248,9 @@ fn what_was_given_as_a_whole_is_described_as_if_it_had_been_walked() {
     fs::create_dir_all(at("node_modules/@scope")).unwrap();
     let prepared =
         Prepared::new(&at("prepared"), Room { bytes_max: 1 << 30, free_min: 0 }).unwrap();
-    assert!(prepared.claim(std::slice::from_ref(&pieces))[0].is_none());
+    assert!(prepared.claim(prepared.begin(), &pieces).is_none());
     while prepared.make_next(&store, agents_contract::Cancellation::NEVER) {}
-    let tree = prepared.claim(&[pieces]).remove(0).unwrap();
+    let tree = prepared.claim(prepared.begin(), &pieces).unwrap();
     let scope = Directory::open(&at("node_modules/@scope")).unwrap();
     let given = prepared.give(tree, (scope.as_fd(), "demo")).unwrap();
     let (parent, name) = (Directory::open(place.path()).unwrap(), OsStr::new("node_modules"));
