@@ -81,6 +81,7 @@ mod start;
 mod system;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod tree;
 
 use std::collections::{BTreeMap, VecDeque};

@@ -6,10 +6,14 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agents_contract::Cancellation;
 
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
+use crate::limits::UNCONFIRMED_PROJECTS_MAX;
 use crate::transaction::{Durability, Outcome, Project, Session};
 
 /// Who was answered and not confirmed yet.
@@ -19,11 +23,18 @@ pub(crate) struct Unconfirmed {
     /// Whether this process goes on when it has answered.
     stays: AtomicBool,
     sessions: Mutex<Vec<Session>>,
+    /// Projects in which that did not come to an end, to be tried again after later answers and when this process ends.
+    left: Mutex<Vec<Project>>,
 }
 
 impl Unconfirmed {
     pub(crate) fn new(durability: Durability) -> Self {
-        Self { durability, stays: AtomicBool::new(false), sessions: Mutex::default() }
+        Self {
+            durability,
+            stays: AtomicBool::new(false),
+            sessions: Mutex::default(),
+            left: Mutex::default(),
+        }
     }
 
     /// This process serves: somebody will call [`Shop::confirm`] after each answer.
@@ -45,6 +56,19 @@ impl Unconfirmed {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn left(&self) -> MutexGuard<'_, Vec<Project>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a project to be tried again; where there are too many, the next command there does it.
+    fn leave(&self, project: &Project) {
+        let mut left = self.left();
+        let is_known = left.iter().any(|it| it.identity() == project.identity());
+        if !is_known && left.len() < UNCONFIRMED_PROJECTS_MAX {
+            left.extend(project.again());
+        }
+    }
+
     /// Those of a project, or all.
     fn take(&self, project: Option<&Project>) -> Vec<Session> {
         let mut sessions = self.lock();
@@ -56,25 +80,46 @@ impl Unconfirmed {
 }
 
 impl Shop {
-    /// Waits for the disk where somebody was answered before.
+    /// Waits for the disk where somebody was answered before, and tries once more where that had not come to an end.
     pub(crate) fn confirm(&self) {
-        Self::confirm_all(self.unconfirmed.take(None));
+        let left = std::mem::take(&mut *self.unconfirmed.left());
+        self.confirm_all(self.unconfirmed.take(None));
+        for project in left {
+            let Ok(again) = project.again() else { continue };
+            // Whoever has the lock has ended it, or failed and is told.
+            match self.transactions.lock(again, Duration::ZERO, Cancellation::NEVER) {
+                Err(error) if error.code != "locked" => {
+                    let place = project.path().display();
+                    tracing::debug!(project = %place, %error, "still not confirmed");
+                    self.unconfirmed.leave(&project);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// The same in one project.
     pub(super) fn confirm_in(&self, project: &Project) {
-        Self::confirm_all(self.unconfirmed.take(Some(project)));
+        self.confirm_all(self.unconfirmed.take(Some(project)));
     }
 
-    fn confirm_all(sessions: Vec<Session>) {
+    fn confirm_all(&self, sessions: Vec<Session>) {
         for mut session in sessions {
             let ended = session.confirm();
             let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
             if let Some(error) = failed {
                 let project = session.project().path().display();
-                tracing::warn!(%project, %error, "what was installed is left for the next command there to confirm");
+                tracing::warn!(%project, %error, "what was installed is not confirmed yet; it is tried again");
+                self.unconfirmed.leave(session.project());
             }
         }
+    }
+}
+
+impl Drop for Shop {
+    /// A clean end leaves as little as it can to the next start.
+    fn drop(&mut self) {
+        self.confirm();
     }
 }
 

@@ -47,9 +47,9 @@ pub(super) struct Entry {
     pub(super) kind: ObjectKind,
     pub(super) mode: u32,
     pub(super) size: u64,
-    modified_ns: i64,
+    pub(super) modified_ns: i64,
     changed_ns: i64,
-    inode: u64,
+    pub(super) inode: u64,
     pub(super) digest: Digest,
 }
 

@@ -182,6 +182,8 @@ pub(super) enum Record {
     Turn(usize),
     /// From here on there is no way back, but where people were answered before it was on the device.
     Commit,
+    /// The device has all of what people were answered with before: from here on it is a transaction like any other.
+    Stored,
     /// It is taken back after its commit record: the device does not have it.
     Back {
         /// Why.
@@ -493,6 +495,9 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
                 story.turned.insert(index);
             }
             Record::Commit if story.intent.is_some() => story.committed = true,
+            Record::Stored if story.committed => {
+                story.intent.as_mut().ok_or_else(|| damaged(&path))?.start = None;
+            }
             Record::Back { why } if story.intent.is_some() => story.back = Some(why),
             Record::Restored if !story.committed => {
                 story.intent.as_mut().ok_or_else(|| damaged(&path))?.system = None;

@@ -7,7 +7,8 @@
 //!
 //! A journal of another start that is still there tells of a loss of power, or of an end of the machine that came as quickly. Names
 //! are then what they were at one moment (`order.rs`), and with each changed one there is the intent's note (`note.rs`). Contents may be
-//! there or not: they are read, all of them, and compared with the fingerprints. Only where the commit record, every file, the plan and
+//! there or not: they are read, all of them, and compared with the fingerprints (`torn.rs`); from the record on that says that the device
+//! has all, nobody looks any more. Only where the commit record, every file, the plan and
 //! its approval are there does the new state stand. Everything else is brought back to the old one, which was on the device before the
 //! transaction began, and history says so. So the tree is the old one or the new one, whatever the device has kept.
 
@@ -20,13 +21,14 @@ use std::sync::{MutexGuard, PoisonError};
 use super::database::fingerprint_name;
 use super::directory::Directory;
 use super::durable::tells_of_failures;
-use super::fingerprint::{DriftKind, Fingerprint};
+use super::fingerprint::Fingerprint;
 use super::journal::{Begin, Intent, Item, Journal, Record, Unfinished};
 use super::limits::UNTOLD_MAX;
 use super::project::{GENERATIONS, STAGING, Workshop};
 use super::recovery::Undo;
 use super::settle::Site;
 use super::start::Start;
+use super::torn::first_torn;
 use super::{Inner, Outcome, Recovered, Session, order};
 use crate::error::{Error, Kind, Result};
 
@@ -110,6 +112,17 @@ impl Session {
         })
     }
 
+    /// Writes down that the device has all of a transaction: whatever the power does later, it stands, and what is not as it was
+    /// installed is a person's.
+    pub(super) fn note_stored(&self, begin: &Begin) -> Result<()> {
+        let Inner { disk, journals, .. } = &*self.inner;
+        let Some(mut journal) = Journal::resume(disk, journals, &Unfinished::of(begin))? else {
+            return Ok(());
+        };
+        journal.append(disk, &Record::Stored)?;
+        journal.sync(disk)
+    }
+
     /// Why a committed transaction of another start cannot stand; `None` where all of it is there.
     pub(super) fn find_missing(&self, begin: &Begin, intent: &Intent) -> Result<Option<String>> {
         if let Some(digest) = &begin.digest
@@ -126,7 +139,10 @@ impl Session {
             let Ok(Some(print)) = self.inner.load_fingerprint(&name_of_print) else {
                 return Ok(Some(format!("the record of `{}` is not there", item.live)));
             };
-            if let Some(path) = first_damaged(&print, (&directory, &name), item)? {
+            if let Some(path) = first_torn(&print, (&directory, &name), item.live.name())? {
+                let path = Path::new(item.live.as_str()).join(path);
+                let path = path.to_string_lossy();
+                let path = path.trim_end_matches('/');
                 return Ok(Some(format!("`{path}` is not what was installed")));
             }
         }
@@ -216,25 +232,6 @@ impl Inner {
         *untold = rest.into();
         told.into_iter().map(|(_, what)| what).collect()
     }
-}
-
-/// The first path of an item that is not what was installed; each file is read. What somebody added does not count.
-fn first_damaged(
-    print: &Fingerprint,
-    (directory, name): (&Directory, &OsStr),
-    item: &Item,
-) -> Result<Option<String>> {
-    let unread = print.clone().with(print, &|_| true);
-    let drift = match unread.compare(directory, name, item.live.name()) {
-        // What the device cannot read it does not have.
-        Err(error) if error.is_of_disk() => return Ok(Some(item.live.as_str().to_owned())),
-        drift => drift?,
-    };
-    let damaged = drift.into_iter().find(|(_, kind)| *kind != DriftKind::Added);
-    Ok(damaged.map(|(path, _)| {
-        let path = Path::new(item.live.as_str()).join(path);
-        path.to_string_lossy().trim_end_matches('/').to_owned()
-    }))
 }
 
 /// Whether a name cannot be brought back because somebody was there meanwhile, and what it stood for can be kept.

@@ -483,6 +483,9 @@ impl Session {
     /// The part that nobody waits for: what is not needed any more is looked through and deleted.
     fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
         self.wait_for_rest(&begin.id, intent)?;
+        if intent.start.is_some() {
+            self.note_stored(begin)?;
+        }
         let disk = &self.inner.disk;
         let workshop = Workshop::existing(&self.project)?;
         if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {

@@ -84,7 +84,7 @@ fn an_answer_waits_for_nothing_and_the_journal_stays_until_the_device_has_all() 
     assert_eq!(world.open().history(None, 1).unwrap()[0].state, State::Committed);
     assert!(transactions.has_unfinished(session.project()).unwrap());
     assert_eq!(session.confirm().unwrap()[0].outcome, Outcome::Finished);
-    assert_eq!(knife.waits(), ["syncfs"]);
+    assert_eq!(knife.waits(), ["syncfs", "fsync"], "all of it, then the record that says so");
     world.assert_clean();
     let done = knife.done.lock().unwrap().clone();
     let waited = done.iter().rposition(|name| *name == "syncfs").unwrap();
@@ -442,6 +442,66 @@ fn what_a_person_did_after_the_answer_is_kept_when_it_is_taken_back() {
     assert!(kept("package.json").is_some_and(|old| old.contains("1.0.0")), "the old one");
     assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
     world.assert_clean();
+}
+
+/// The journal cannot be removed.
+struct Keeping;
+
+impl Hook for Keeping {
+    fn reach(&self, name: &'static str) -> Verdict {
+        if name == "unlink" { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
+    }
+
+    fn order(&self) -> Option<Order> {
+        Some(KEPT)
+    }
+}
+
+#[test]
+fn what_the_device_is_known_to_have_is_never_taken_back_although_its_journal_comes_back() {
+    let (world, _) = answered("2.0.0");
+    let transactions = world.open_on(Disk { hook: Some(Arc::new(Keeping)) }).unwrap();
+    assert!(world.lock(&transactions).is_err());
+    drop(transactions);
+    world.write("node_modules/a/index.js", "");
+    world.write("package.json", "{}");
+    let expected = world.visible();
+    let world = restart(world);
+    assert_eq!(world.session().recovered()[0].outcome, Outcome::Finished);
+    assert_eq!(world.visible(), expected);
+    world.assert_clean();
+}
+
+#[test]
+fn a_later_edit_of_a_person_is_no_damage() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for version in ["1.0.0", "2.0.0"] {
+        let (world, _) = answered(version);
+        world.write("node_modules/a/index.js", "mine");
+        world.write("package.json", "{ }");
+        fs::remove_file(world.project.join("node_modules/a/package.json")).unwrap();
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(world.project.join("node_modules/a"), mode).unwrap();
+        let expected = world.visible();
+        let world = restart(world);
+        assert_eq!(world.session().recovered()[0].outcome, Outcome::Finished);
+        assert_eq!(world.visible(), expected);
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn a_file_as_it_was_left_with_other_content_is_damage() {
+    for text in ["short", "\0\0\0\0"] {
+        let (world, _) = answered("2.0.0");
+        let path = world.project.join("node_modules/a/index.js");
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, text).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let world = restart(world);
+        assert_eq!(world.session().recovered()[0].outcome, Outcome::Undone);
+        assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
+    }
 }
 
 #[test]
