@@ -13,8 +13,8 @@ use agents_contract::Cancellation;
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
-use crate::limits::UNCONFIRMED_PROJECTS_MAX;
-use crate::transaction::{Durability, Outcome, Project, Session};
+use crate::limits::{CONFIRMED_LOOK_BACK, RECOVERY_WAIT_MS, UNCONFIRMED_PROJECTS_MAX};
+use crate::transaction::{Durability, Outcome, Project, Session, State};
 
 /// Who was answered and not confirmed yet.
 pub(crate) struct Unconfirmed {
@@ -101,6 +101,27 @@ impl Shop {
     /// The same in one project.
     pub(super) fn confirm_in(&self, project: &Project) {
         self.confirm_all(self.unconfirmed.take(Some(project)));
+    }
+
+    /// The same of one transaction for whoever says more of it than an answer: once it is on the disk, or an error where it was taken
+    /// back. Another thread may have begun with it.
+    pub(crate) fn confirm_one(&self, project: &Project, transaction: &str) -> Result<()> {
+        self.confirm_in(project);
+        let wait = Duration::from_millis(RECOVERY_WAIT_MS);
+        // Whoever still has the lock ends it, and what cannot be ended now stands for the present.
+        if let Err(error) = self.transactions.lock(project.again()?, wait, Cancellation::NEVER) {
+            tracing::debug!(%error, "the transaction is not confirmed yet");
+        }
+        let history = self.transactions.history(Some(project), CONFIRMED_LOOK_BACK)?;
+        let entry = history.into_iter().find(|entry| entry.id == transaction);
+        match entry {
+            Some(entry) if entry.state == State::Aborted => {
+                let why = entry.error.unwrap_or_default();
+                let error = Error::new(Kind::Failed, "not-stored", why);
+                Err(error.hint("look at the disk; it is tried again").retryable())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn confirm_all(&self, sessions: Vec<Session>) {
