@@ -84,7 +84,7 @@ mod tests;
 mod torn;
 mod tree;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -141,9 +141,7 @@ struct Inner {
     disk: Disk,
     clock: Clock,
     start: Option<Start>,
-    /// What was taken back after people were answered, by project, until the next answer there tells it.
-    untold: Mutex<VecDeque<(String, String)>>,
-    /// How often that was.
+    /// How often something was taken back after people were answered.
     taken_back: AtomicU64,
     /// What is being taken back, by transaction: its project, and why.
     refused: Mutex<BTreeMap<String, (String, String)>>,
@@ -186,7 +184,6 @@ impl Transactions {
                 disk,
                 clock,
                 start,
-                untold: Mutex::default(),
                 taken_back: AtomicU64::new(0),
                 refused: Mutex::default(),
             }),

@@ -90,6 +90,7 @@ impl Task<'_> {
             resolution(&plan, Ecosystem::Cargo).filter(|crates| !crates.packages.is_empty());
         // Crates lie outside of the project: its lock may be right and cargo's cache empty.
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
+            answer.warnings.extend(session.take_notes());
             return Ok(answer);
         }
         let needed = self.needed(&plan);

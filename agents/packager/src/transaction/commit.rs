@@ -358,6 +358,8 @@ impl Open<'_> {
         let prepared = start.and_then(|start| {
             let (intent, kept) =
                 self.prepare(changes, options, start.is_some() && !options.confirms_at_once)?;
+            // What has no fingerprint cannot be looked at after a loss of power.
+            let start = start.filter(|_| !self.written.leaves_out());
             Ok((Intent { start, ..intent }, kept))
         });
         let (mut intent, kept) = match prepared {

@@ -287,7 +287,7 @@ impl Journal {
         };
         file.set_len(length).map_err(failed)?;
         let mut journal = Self { file, path, records: count, bytes: length };
-        if let Some(Note { begin, intent }) = note {
+        if let Some(Note { begin, intent, .. }) = note {
             if count == 0 {
                 journal.append_first(disk, begin)?;
             }
@@ -445,7 +445,7 @@ pub(super) fn path_of(directory: &Directory, which: &Unfinished) -> PathBuf {
 }
 
 /// Where it lies in truth: an earlier version did not tell in the name which one is the first.
-fn lying(directory: &Directory, which: &Unfinished) -> Result<Option<PathBuf>> {
+pub(super) fn lying(directory: &Directory, which: &Unfinished) -> Result<Option<PathBuf>> {
     for which in [which.clone(), which.otherwise()] {
         let path = path_of(directory, &which);
         let status = directory.status(path.file_name().unwrap_or_default());
@@ -472,6 +472,7 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
         return Ok(Found::Gone);
     };
     let note = Note::read(&path)?.filter(|note| note.begin.id == which.id);
+    let back = note.as_ref().and_then(|note| note.back.clone());
     let mut records = decode(&bytes).0.into_iter();
     let (begin, noted) = match (records.next(), note) {
         (Some(Record::Begin(begin)), note) if begin.id == which.id => {
@@ -482,7 +483,7 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
         _ => return Err(damaged(&path)),
     };
     let turned = BTreeSet::new();
-    let mut story = Story { begin, intent: None, turned, committed: false, back: None };
+    let mut story = Story { begin, intent: None, turned, committed: false, back };
     for record in records {
         match record {
             Record::Intent(intent) if story.intent.is_none() => story.intent = Some(intent),

@@ -12,7 +12,7 @@
 //! its approval are there does the new state stand. Everything else is brought back to the old one, which was on the device before the
 //! transaction began, and history says so. So the tree is the old one or the new one, whatever the device has kept.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -21,16 +21,16 @@ use std::sync::{MutexGuard, PoisonError};
 use super::database::fingerprint_name;
 use super::directory::Directory;
 use super::durable::tells_of_failures;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, REBUILT_CACHE};
 use super::journal::{Begin, Intent, Item, Journal, Record, Unfinished};
-use super::limits::UNTOLD_MAX;
 use super::project::{GENERATIONS, STAGING, Workshop};
 use super::recovery::Undo;
-use super::settle::Site;
+use super::settle::{Direction, MEANWHILE, Settled, Site};
 use super::start::Start;
 use super::torn::first_torn;
-use super::{Inner, Outcome, Recovered, Session, order};
+use super::{Inner, Outcome, Recovered, Session, note, order, tree};
 use crate::error::{Error, Kind, Result};
+use crate::limits::PROJECT_FILE_BYTES_MAX;
 
 /// When whoever installs something is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,13 +126,16 @@ impl Session {
     /// Why a committed transaction of another start cannot stand; `None` where all of it is there.
     pub(super) fn find_missing(&self, begin: &Begin, intent: &Intent) -> Result<Option<String>> {
         if let Some(digest) = &begin.digest
-            && !self.inner.database.has_agreed_plan(digest)?
+            && !self.inner.database.was_agreed_to(digest)?
         {
-            return Ok(Some("its plan is not there".to_owned()));
+            return Ok(Some("its plan and who agreed to it are not there".to_owned()));
         }
         let workshop = Workshop::existing(&self.project)?;
         let site = self.site(workshop.as_ref());
         for (position, item) in intent.items.iter().enumerate() {
+            if site.is_blocked(&item.live) {
+                continue;
+            }
             // What somebody has replaced since is theirs, and what was only taken away has nothing to read.
             let Some((directory, name)) = site.find_new(item)? else { continue };
             let name_of_print = fingerprint_name(&begin.id, position);
@@ -145,8 +148,21 @@ impl Session {
                 let path = path.trim_end_matches('/');
                 return Ok(Some(format!("`{path}` is not what was installed")));
             }
+            self.remove_torn_cache(&directory, &name)?;
         }
         Ok(None)
+    }
+
+    /// Removes npm's own record of a tree, of which there is no fingerprint, where it is not whole: npm reads the tree then.
+    fn remove_torn_cache(&self, directory: &Directory, name: &OsStr) -> Result<()> {
+        let cache = OsStr::new(REBUILT_CACHE);
+        let Ok(tree) = directory.child(name) else { return Ok(()) };
+        let Ok(Some(bytes)) = tree.read_file(cache, PROJECT_FILE_BYTES_MAX) else { return Ok(()) };
+        if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
+            return Ok(());
+        }
+        let removed = self.inner.disk.unlink(&tree, cache);
+        removed.map_err(|error| Error::io("remove", &tree.path().join(cache), &error))
     }
 
     /// Takes back a transaction after people were answered. What a person did to it since is kept aside.
@@ -164,7 +180,9 @@ impl Session {
         let undo = Undo { turned, may_be_torn: true, ..Undo::of(intent, None) };
         self.give_up(begin, Some(undo), why)?;
         self.inner.refused().remove(&begin.id);
-        self.inner.tell_later(&self.project.key(), format!("`{}` was taken back: {why}", begin.id));
+        self.inner.taken_back.fetch_add(1, Ordering::Relaxed);
+        let why = self.inner.with_kept(&begin.id, why);
+        self.inner.tell(&self.project.key(), &format!("`{}` was taken back: {why}", begin.id));
         Ok(())
     }
 
@@ -185,17 +203,97 @@ impl Session {
             journal.sync(disk)
         });
         if let Err(error) = marked {
-            // Whoever is stopped in the middle of what follows finds the same; a disk like this one may refuse everything.
-            tracing::warn!(%error, "cannot write down that it is taken back");
+            tracing::warn!(%error, "cannot write down in the journal that it is taken back");
+            // That needs no more room. A disk like this one may refuse everything; then this process alone knows it.
+            if let Err(error) = note::refuse(disk, journals, &Unfinished::of(begin), why) {
+                tracing::warn!(%error, "nor in its note");
+            }
         }
         self.take_back(begin, intent, turned, why)
     }
 
-    /// Keeps what lies in the slot of a name that cannot be brought back, because somebody has put something else in its place.
-    pub(super) fn keep_old(&self, site: &Site<'_>, begin: &Begin, item: &Item) -> Result<()> {
+    /// Brings an item of a transaction that people were answered with back to its old object. They may have gone on from there, and
+    /// the old one may be gone with `.bolide`: what is in the way of it, or all that there is, stays.
+    pub(super) fn settle_torn_back(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        (position, item): (usize, &Item),
+    ) -> Result<Settled> {
+        if site.is_blocked(&item.live) || self.is_old_torn(site, begin, (position, item))? {
+            self.keep_old(site, begin, item)?;
+            return Ok(Settled::Foreign);
+        }
+        match site.settle(item, Direction::Back) {
+            Err(error) if error.code == MEANWHILE => {
+                if site.has_old(item)? {
+                    self.keep_old(site, begin, item)?;
+                } else if site.is_live(item)? {
+                    self.end_without_old(site, begin, (position, item))?;
+                }
+                Ok(Settled::Foreign)
+            }
+            settled => settled,
+        }
+    }
+
+    /// Keeps what lies in the slot of a name that cannot be brought back.
+    fn keep_old(&self, site: &Site<'_>, begin: &Begin, item: &Item) -> Result<()> {
         let Some(slot) = site.slot(item)? else { return Ok(()) };
-        let slot = (&slot, OsStr::new(&item.slot));
-        self.inner.keep_edits(&begin.id, item.live.as_str(), slot, &Fingerprint::default())
+        if !site.has_old(item)? {
+            return Ok(());
+        }
+        let (slot, none) = ((&slot, OsStr::new(&item.slot)), Fingerprint::default());
+        self.inner.keep_edits_that_say_something(&begin.id, item.live.as_str(), slot, &none)
+    }
+
+    /// Whether nothing of the old content of a file is left but its name, and the new one is whole. Somebody may have written the
+    /// old one right before, and waited for no disk.
+    fn is_old_torn(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        (position, item): (usize, &Item),
+    ) -> Result<bool> {
+        let Some(old) = &item.old_sha256 else { return Ok(false) };
+        if !site.has_old(item)? || !site.is_live(item)? {
+            return Ok(false);
+        }
+        let now = site.old_digest(item)?.map(|digest| crate::hex::hex(&digest));
+        let Some((directory, name)) = site.find_new(item)? else { return Ok(false) };
+        let print = self.inner.load_fingerprint(&fingerprint_name(&begin.id, position));
+        let (Ok(Some(print)), false) = (print, now.as_ref() == Some(old)) else {
+            return Ok(false);
+        };
+        let is_torn = first_torn(&print, (&directory, &name), item.live.name())?.is_none();
+        if is_torn {
+            let path = self.project.path().join(item.live.as_str());
+            let message = "stays as it was installed: what was there before did not reach the disk";
+            self.inner.tell(&self.project.key(), &format!("`{}` {message}", path.display()));
+        }
+        Ok(is_torn)
+    }
+
+    /// Somebody has removed `.bolide`, and the old object with it: what had none goes, and all else is better than nothing.
+    fn end_without_old(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        (position, item): (usize, &Item),
+    ) -> Result<()> {
+        if item.old.is_some() {
+            let path = self.project.path().join(item.live.as_str());
+            let message = "may not be whole, and what was there before is gone; remove it, then install again";
+            self.inner.tell(&self.project.key(), &format!("`{}` {message}", path.display()));
+            return Ok(());
+        }
+        let Some((directory, name)) = site.find_new(item)? else { return Ok(()) };
+        let print = self.inner.load_fingerprint(&fingerprint_name(&begin.id, position));
+        let print = print.ok().flatten().unwrap_or_default();
+        let place = (&directory, name.as_os_str());
+        self.inner.keep_edits_that_say_something(&begin.id, item.live.as_str(), place, &print)?;
+        self.wait_for_kept(&begin.id)?;
+        tree::remove_tree(&self.inner.disk, &directory, &name)
     }
 }
 
@@ -210,31 +308,32 @@ impl Inner {
         self.refused().get(transaction).map(|(_, why)| why.clone())
     }
 
+    /// A reason, and where copies of what a person did lie, if there are any.
+    pub(super) fn with_kept(&self, transaction: &str, why: &str) -> String {
+        let kept = self.kept(transaction);
+        match kept.is_dir() {
+            true => format!("{why}; copies of what was edited lie in `{}`", kept.display()),
+            false => why.to_owned(),
+        }
+    }
+
     fn refuses_some_of(&self, project: &str) -> bool {
         self.refused().values().any(|(whose, _)| whose == project)
     }
 
-    /// Remembers something for the next answer in a project. It stands in history, too.
-    fn tell_later(&self, project: &str, what: String) {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        untold.push_back((project.to_owned(), what));
-        if untold.len() > UNTOLD_MAX {
-            untold.pop_front();
+    /// Remembers something for the next answer in a project, whichever process gives it.
+    fn tell(&self, project: &str, what: &str) {
+        tracing::warn!(what);
+        if let Err(error) = self.database.tell(project, what) {
+            tracing::warn!(%error, "the next answer does not tell that");
         }
-        self.taken_back.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What nobody was told of yet in a project.
     pub(super) fn untold(&self, project: &str) -> Vec<String> {
-        let mut untold = self.untold.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: VecDeque<(String, String)> = std::mem::take(&mut *untold);
-        let (told, rest): (Vec<_>, _) = all.into_iter().partition(|(whose, _)| whose == project);
-        *untold = rest.into();
-        told.into_iter().map(|(_, what)| what).collect()
+        self.database.take_untold(project).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read what is to be told");
+            Vec::new()
+        })
     }
-}
-
-/// Whether a name cannot be brought back because somebody was there meanwhile, and what it stood for can be kept.
-pub(super) fn can_be_kept(site: &Site<'_>, item: &Item, error: &Error) -> Result<bool> {
-    Ok(error.code == super::settle::MEANWHILE && (item.old.is_none() || site.has_old(item)?))
 }

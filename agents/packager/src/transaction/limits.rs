@@ -4,6 +4,6 @@
 /// of more than three quarters of a block past its log. Compressed, a dozen items and more; where there are too many the intent is
 /// waited for.
 pub(super) const NOTE_BYTES_MAX: usize = 3_000;
-/// Transactions that were taken back after their answer and of which the next answer in their project has not told yet; history tells
+/// Things that the next answers in their projects have to tell of transactions that were taken back after their answer; history tells
 /// of all.
-pub(super) const UNTOLD_MAX: usize = 64;
+pub(super) const UNTOLD_MAX: i64 = 256;

@@ -15,8 +15,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::directory::Directory;
 use super::disk::Disk;
-use super::journal::{Begin, Intent};
+use super::journal::{self, Begin, Intent, Unfinished};
 use super::limits::NOTE_BYTES_MAX;
 use crate::error::{Error, Kind, Result};
 use crate::limits::JOURNAL_RECORD_BYTES_MAX;
@@ -29,12 +30,15 @@ pub(super) struct Note {
     /// Without what only people want to know.
     pub(super) begin: Begin,
     pub(super) intent: Intent,
+    /// Why it is taken back after its commit record, where the journal had no room for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) back: Option<String>,
 }
 
 impl Note {
     pub(super) fn of(begin: &Begin, intent: &Intent) -> Self {
         let begin = Begin { summary: serde_json::Value::Null, ..begin.clone() };
-        Self { begin, intent: intent.clone() }
+        Self { begin, intent: intent.clone(), back: None }
     }
 
     /// Writes it; false where there is no room for it, or the file system keeps no such attributes. Then the intent has to be waited for.
@@ -71,4 +75,24 @@ impl Note {
             )
         })
     }
+}
+
+/// Writes into the note of a journal that its transaction is taken back, as short as it has to be: the note gets no new place.
+pub(super) fn refuse(
+    disk: &Disk,
+    directory: &Directory,
+    which: &Unfinished,
+    why: &str,
+) -> Result<()> {
+    let Some(path) = journal::lying(directory, which)? else { return Ok(()) };
+    let failed = |error: io::Error| Error::io("write the note of", &path, &error);
+    let Some(note) = Note::read(&path)? else { return Ok(()) };
+    let file = File::open(&path).map_err(failed)?;
+    for why in [why, "the disk did not take it"] {
+        let note = Note { back: Some(why.to_owned()), ..note.clone() };
+        if note.write(disk, &file).map_err(failed)? {
+            return Ok(());
+        }
+    }
+    Err(failed(io::ErrorKind::StorageFull.into()))
 }

@@ -15,7 +15,7 @@ use super::fingerprint::Fingerprint;
 use super::journal::{
     self, Begin, Finish, Found, Intent, Item, Journal, Leftover, Record, Story, Unfinished,
 };
-use super::later::{self, NOT_STORED};
+use super::later::NOT_STORED;
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::system::SystemLock;
@@ -345,7 +345,8 @@ impl Session {
         let site = self.site(workshop.as_ref());
         let mut fresh = Vec::new();
         for (index, item) in intent.items.iter().enumerate() {
-            if !turned.contains(&index) && site.is_live(item)? {
+            let is_free = intent.start.is_none() || !site.is_blocked(&item.live);
+            if is_free && !turned.contains(&index) && site.is_live(item)? {
                 fresh.push(index);
             }
         }
@@ -371,6 +372,7 @@ impl Session {
         reason: &str,
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
+        let is_answered = undo.is_some_and(|undo| undo.may_be_torn);
         let _held = match undo {
             Some(undo) => {
                 let Undo { intent, system, journal, .. } = undo;
@@ -392,6 +394,8 @@ impl Session {
         self.wait_for_kept(&begin.id)?;
         self.remove_staging(&begin.id)?;
         self.inner.forget_fingerprints(&begin.id)?;
+        let kept = is_answered.then(|| self.inner.with_kept(&begin.id, reason));
+        let reason = kept.as_deref().unwrap_or(reason);
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
         journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
@@ -407,23 +411,22 @@ impl Session {
         Undo { intent, turned, may_be_torn, .. }: Undo<'_>,
     ) -> Result<()> {
         let mut was_live = Vec::new();
+        let is_blocked = |item: &Item| may_be_torn && site.is_blocked(&item.live);
         for (position, item) in intent.items.iter().enumerate() {
-            was_live.push(turned.contains(&position) || site.is_live(item)?);
+            let was = turned.contains(&position) || !is_blocked(item) && site.is_live(item)?;
+            was_live.push(was);
         }
-        for item in intent.items.iter().rev() {
-            let settled = match site.settle(item, Direction::Back) {
-                // Who was answered may have gone on from there.
-                Err(error) if may_be_torn && later::can_be_kept(site, item, &error)? => {
-                    self.keep_old(site, begin, item)?;
-                    Settled::Foreign
-                }
-                settled => settled?,
+        for (position, item) in intent.items.iter().enumerate().rev() {
+            let settled = match may_be_torn {
+                true => self.settle_torn_back(site, begin, (position, item))?,
+                false => site.settle(item, Direction::Back)?,
             };
             if settled == Settled::Foreign {
                 tracing::warn!(path = %item.live, "left alone: somebody replaced it after the crash");
             }
         }
-        site.sync(&intent.items, &[])?;
+        let free: Vec<Item> = intent.items.iter().filter(|it| !is_blocked(it)).cloned().collect();
+        site.sync(&free, &[])?;
         site.remove_directories(intent.directories.iter().rev())?;
         if let (Finish::Keep, Some(workshop)) = (&intent.finish, site.workshop) {
             // The new content was live for a while; what a person wrote into it then is theirs.

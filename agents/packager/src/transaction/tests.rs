@@ -12,6 +12,7 @@ mod power;
 mod recovery;
 mod rollback;
 mod sequence;
+mod stored;
 mod untrusted;
 mod waits;
 

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::super::journal::{Begin, Item};
+use super::super::limits::UNTOLD_MAX;
 use super::{Database, parse, run};
 use crate::error::Result;
 
@@ -55,8 +56,45 @@ pub(super) fn unsettle(
 }
 
 impl Database {
-    /// Whether a plan is there, and who agreed to it.
-    pub(in super::super) fn has_agreed_plan(&self, digest: &str) -> Result<bool> {
-        Ok(self.has_plan(digest)? && !self.approvals(digest)?.is_empty())
+    /// Whether somebody ever agreed to a plan. That was written after the plan, which is removed when it is old; and who takes an
+    /// agreement back means what was not done yet.
+    pub(in super::super) fn was_agreed_to(&self, digest: &str) -> Result<bool> {
+        self.read(|connection| {
+            let found = "SELECT EXISTS (SELECT 1 FROM approvals WHERE digest = ?1)";
+            connection.query_row(found, [digest], |row| row.get(0))
+        })
+    }
+
+    /// Remembers what the next answer in a project has to tell; of too many things the latest.
+    pub(in super::super) fn tell(&self, project: &str, message: &str) -> Result<()> {
+        self.write_lazily(|connection| {
+            run(
+                connection,
+                "INSERT INTO untold (project, message) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                [project, message],
+            )?;
+            run(
+                connection,
+                "DELETE FROM untold WHERE rowid NOT IN
+                     (SELECT rowid FROM untold ORDER BY rowid DESC LIMIT ?1)",
+                [UNTOLD_MAX],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// What nobody was told of yet in a project; now somebody is.
+    pub(in super::super) fn take_untold(&self, project: &str) -> Result<Vec<String>> {
+        let untold = self.read(|connection| {
+            let mut query = connection
+                .prepare_cached("SELECT message FROM untold WHERE project = ?1 ORDER BY rowid")?;
+            query.query_map([project], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+        })?;
+        if !untold.is_empty() {
+            self.write_lazily(|connection| {
+                run(connection, "DELETE FROM untold WHERE project = ?1", [project])
+            })?;
+        }
+        Ok(untold)
     }
 }

@@ -18,12 +18,12 @@ pub(super) fn answer() -> CommitOptions<'static> {
     CommitOptions { leaves_rest: true, leaves_device: true, ..CommitOptions::default() }
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     World { start: Some(THIS_START.to_owned()), ..World::quick() }
 }
 
 /// A world in which a version was answered and its process died right afterwards, and the rows of before.
-fn answered(version: &str) -> (World, Rows) {
+pub(super) fn answered(version: &str) -> (World, Rows) {
     let world = world();
     drop(world.session());
     if version != "1.0.0" {
@@ -45,12 +45,12 @@ fn original(version: &str) -> World {
 }
 
 /// The machine starts anew.
-fn restart(world: World) -> World {
+pub(super) fn restart(world: World) -> World {
     World { start: Some(NEXT_START.to_owned()), ..world }
 }
 
 /// The old tree stands, nothing of the transaction is there, history says why, and the project can be worked with.
-fn assert_taken_back(world: &World, version: &str, what: &str) {
+pub(super) fn assert_taken_back(world: &World, version: &str, what: &str) {
     let standing = usize::from(version != "1.0.0");
     let visible = original(version).visible();
     assert_eq!(world.visible(), visible, "{what}");
@@ -442,66 +442,6 @@ fn what_a_person_did_after_the_answer_is_kept_when_it_is_taken_back() {
     assert!(kept("package.json").is_some_and(|old| old.contains("1.0.0")), "the old one");
     assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
     world.assert_clean();
-}
-
-/// The journal cannot be removed.
-struct Keeping;
-
-impl Hook for Keeping {
-    fn reach(&self, name: &'static str) -> Verdict {
-        if name == "unlink" { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
-    }
-
-    fn order(&self) -> Option<Order> {
-        Some(KEPT)
-    }
-}
-
-#[test]
-fn what_the_device_is_known_to_have_is_never_taken_back_although_its_journal_comes_back() {
-    let (world, _) = answered("2.0.0");
-    let transactions = world.open_on(Disk { hook: Some(Arc::new(Keeping)) }).unwrap();
-    assert!(world.lock(&transactions).is_err());
-    drop(transactions);
-    world.write("node_modules/a/index.js", "");
-    world.write("package.json", "{}");
-    let expected = world.visible();
-    let world = restart(world);
-    assert_eq!(world.session().recovered()[0].outcome, Outcome::Finished);
-    assert_eq!(world.visible(), expected);
-    world.assert_clean();
-}
-
-#[test]
-fn a_later_edit_of_a_person_is_no_damage() {
-    use std::os::unix::fs::PermissionsExt as _;
-    for version in ["1.0.0", "2.0.0"] {
-        let (world, _) = answered(version);
-        world.write("node_modules/a/index.js", "mine");
-        world.write("package.json", "{ }");
-        fs::remove_file(world.project.join("node_modules/a/package.json")).unwrap();
-        let mode = fs::Permissions::from_mode(0o700);
-        fs::set_permissions(world.project.join("node_modules/a"), mode).unwrap();
-        let expected = world.visible();
-        let world = restart(world);
-        assert_eq!(world.session().recovered()[0].outcome, Outcome::Finished);
-        assert_eq!(world.visible(), expected);
-        world.assert_clean();
-    }
-}
-
-#[test]
-fn a_file_as_it_was_left_with_other_content_is_damage() {
-    for text in ["short", "\0\0\0\0"] {
-        let (world, _) = answered("2.0.0");
-        let path = world.project.join("node_modules/a/index.js");
-        let time = fs::metadata(&path).unwrap().modified().unwrap();
-        fs::write(&path, text).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-        let world = restart(world);
-        assert_eq!(world.session().recovered()[0].outcome, Outcome::Undone);
-        assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
-    }
 }
 
 #[test]
