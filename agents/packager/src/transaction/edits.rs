@@ -205,10 +205,12 @@ impl Inner {
     }
 }
 
-/// Whether an entry is anything but a file of nothing, or of zeroes.
+/// Whether an entry is anything but a file of nothing, or of zeroes. A directory says what is in it.
 fn says_something(visit: &tree::Visit<'_>) -> Result<bool> {
-    if visit.kind() != ObjectKind::File {
-        return Ok(true);
+    match visit.kind() {
+        ObjectKind::File => {}
+        ObjectKind::Link => return Ok(true),
+        ObjectKind::Directory | ObjectKind::Special => return Ok(false),
     }
     let failed =
         |error: io::Error| Error::io("read", &visit.directory.path().join(visit.name), &error);

@@ -71,6 +71,9 @@ pub enum DriftKind {
 pub(super) type Drift = Vec<(PathBuf, DriftKind)>;
 
 impl Fingerprint {
+    /// That of nothing.
+    pub(super) const NOTHING: Self = Self { entries: Vec::new() };
+
     /// Describes what lies at `name` in `parent`; empty where nothing does.
     /// A file that was `written` just now is not read again.
     pub(super) fn record(

@@ -18,10 +18,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
-use super::database::fingerprint_name;
+use super::database::{Step, fingerprint_name};
 use super::directory::Directory;
 use super::durable::tells_of_failures;
-use super::fingerprint::{Fingerprint, REBUILT_CACHE};
+use super::fingerprint::{DAMAGED, Fingerprint, REBUILT_CACHE};
 use super::journal::{Begin, Intent, Item, Journal, Record, Unfinished};
 use super::project::{GENERATIONS, STAGING, Workshop};
 use super::recovery::Undo;
@@ -59,6 +59,8 @@ impl Durability {
 
 /// The error of a transaction that the device did not take after people were answered.
 pub(super) const NOT_STORED: &str = "not-stored";
+/// What is known of a tree of which nothing is known.
+static NOTHING: Fingerprint = Fingerprint::NOTHING;
 
 impl Session {
     /// What is in memory of the project's file system now, by a name that is another one when that is lost.
@@ -243,8 +245,37 @@ impl Session {
         if !site.has_old(item)? {
             return Ok(());
         }
-        let (slot, none) = ((&slot, OsStr::new(&item.slot)), Fingerprint::default());
-        self.inner.keep_edits_that_say_something(&begin.id, item.live.as_str(), slot, &none)
+        let print = self.print_of_old(begin, item)?;
+        let (slot, live) = ((&slot, OsStr::new(&item.slot)), item.live.as_str());
+        let known = print.as_ref().unwrap_or(&NOTHING);
+        match self.inner.keep_edits_that_say_something(&begin.id, live, slot, known) {
+            // Whole trees that somebody else installed can be installed again, and nobody has to find room for them first.
+            Err(error)
+                if error.code == "disk-full" && print.is_none() && item.environment.is_some() =>
+            {
+                let path = self.project.path().join(live);
+                let message = "was replaced by somebody, and what it was before could not be kept";
+                let what = format!("`{}` {message}: {error}", path.display());
+                self.inner.tell(&self.project.key(), &what);
+                Ok(())
+            }
+            kept => kept,
+        }
+    }
+
+    /// What was installed as the old object of an item; `None` where it is not known to be ours.
+    fn print_of_old(&self, begin: &Begin, item: &Item) -> Result<Option<Fingerprint>> {
+        let steps = self.inner.database.steps_at(&self.project.key(), &item.live)?;
+        let before = steps.iter().find(|step| step.transaction != begin.id);
+        let is_old = |step: &&Step| {
+            let (Some(new), Some(old)) = (&step.item.new, &item.old) else { return false };
+            new.same_object(old)
+        };
+        let Some(step) = before.filter(is_old) else { return Ok(None) };
+        match self.inner.load_fingerprint(&step.fingerprint_name()) {
+            Err(error) if error.code == DAMAGED => Ok(None),
+            print => print,
+        }
     }
 
     /// Whether nothing of the old content of a file is left but its name, and the new one is whole. Somebody may have written the

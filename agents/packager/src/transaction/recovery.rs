@@ -432,7 +432,8 @@ impl Session {
             // The new content was live for a while; what a person wrote into it then is theirs.
             for (position, item) in intent.items.iter().enumerate() {
                 let Some(slot) = workshop.find(&[STAGING, &begin.id])? else { continue };
-                if !was_live[position] {
+                // Where the old object could not go back, that is what lies there.
+                if !was_live[position] || may_be_torn && site.has_old(item)? {
                     continue;
                 }
                 let name = fingerprint_name(&begin.id, position);

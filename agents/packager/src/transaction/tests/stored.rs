@@ -237,3 +237,74 @@ fn what_npm_noted_of_a_tree_goes_where_it_is_not_whole() {
         assert_eq!(world.has("node_modules/.package-lock.json"), is_whole);
     }
 }
+
+/// A world in which a person has replaced a tree that was answered, something else is torn, and the slot of the tree.
+fn replaced() -> (World, PathBuf, String) {
+    let (world, _) = answered("2.0.0");
+    let (which, story, _) = told(&world);
+    let item =
+        story.intent.unwrap().items.into_iter().find(|it| it.live.as_str() == "node_modules");
+    let slot = world.project.join(".bolide/generations").join(&which.id).join(item.unwrap().slot);
+    fs::remove_dir_all(world.project.join("node_modules")).unwrap();
+    world.write("node_modules/mine.js", "mine");
+    world.write(".venv/lib/site.py", "");
+    (restart(world), slot, which.id)
+}
+
+#[test]
+fn of_an_old_tree_that_somebody_replaced_only_edits_are_kept() {
+    for is_edited in [false, true] {
+        let (world, slot, id) = replaced();
+        if is_edited {
+            fs::write(slot.join("a/index.js"), "an edit").unwrap();
+            fs::create_dir(slot.join("empty")).unwrap();
+        }
+        assert_eq!(world.session().recovered()[0].outcome, Outcome::Undone);
+        assert_eq!(world.read("node_modules/mine.js"), "mine");
+        let kept = world.state.join("kept").join(id);
+        assert_eq!(kept.exists(), is_edited);
+        let mut found = Vec::new();
+        if is_edited {
+            let found = Mutex::new(&mut found);
+            every_file(&kept, &|path| found.lock().unwrap().push(path.to_owned()));
+        }
+        let expected = kept.join("node_modules/a/index.js");
+        assert_eq!(found, if is_edited { vec![expected] } else { Vec::new() });
+        assert!(!kept.join("node_modules/empty").exists());
+    }
+}
+
+/// There is no room for copies.
+struct NoCopies;
+
+impl Hook for NoCopies {
+    fn reach(&self, name: &'static str) -> Verdict {
+        if name == "keep" { Verdict::Fail(Errno::NOSPC) } else { Verdict::Proceed }
+    }
+
+    fn order(&self) -> Option<Order> {
+        Some(KEPT)
+    }
+}
+
+#[test]
+fn a_foreign_tree_for_whose_copy_there_is_no_room_holds_up_nobody() {
+    let (world, slot, id) = replaced();
+    let print = world.state.join("fingerprints");
+    // As if somebody else had installed it: nothing is known of what it was.
+    let first = fs::read_dir(&print).unwrap().map(|it| it.unwrap().path());
+    let is_first = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.ends_with(".0") && !name.starts_with(&id)
+    };
+    for path in first.filter(is_first) {
+        fs::remove_file(path).unwrap();
+    }
+    assert!(slot.join("a/index.js").exists());
+    let transactions = world.open_on(Disk { hook: Some(Arc::new(NoCopies)) }).unwrap();
+    let mut session = world.lock(&transactions).unwrap();
+    assert_eq!(session.recovered()[0].outcome, Outcome::Undone);
+    let told = session.take_notes().join("\n");
+    assert!(told.contains("could not be kept"), "{told}");
+    assert_eq!(world.read("node_modules/mine.js"), "mine");
+}
