@@ -263,8 +263,12 @@ impl Session {
         }
     }
 
-    /// What was installed as the old object of an item; `None` where it is not known to be ours.
+    /// What was installed as the old environment of an item; `None` where it is not known to be ours, and for files, of which nothing
+    /// can be installed again.
     fn print_of_old(&self, begin: &Begin, item: &Item) -> Result<Option<Fingerprint>> {
+        if item.environment.is_none() {
+            return Ok(None);
+        }
         let steps = self.inner.database.steps_at(&self.project.key(), &item.live)?;
         let before = steps.iter().find(|step| step.transaction != begin.id);
         let is_old = |step: &&Step| {
