@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agents_packager::service::StoreRules;
+use agents_packager::service::{Durability, StoreRules};
 use hw::root::Root;
 use ipc::class::ClassSet;
 use scheduler::governor::{ThresholdError, ThresholdValues, Thresholds};
@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) minimum_age: Duration,
     /// How the store of packages is kept.
     pub(crate) store: StoreRules,
+    /// When an installation waits for the disk.
+    pub(crate) durability: Durability,
     /// Who stands in for registries, or has artefacts by their digests.
     pub(crate) mirrors: Vec<String>,
     /// Where other hosts may fetch what this one has; `None` is nowhere.
@@ -325,6 +327,7 @@ fn defaults(
         log: "info".to_owned(),
         minimum_age: Duration::ZERO,
         store: StoreRules::default(),
+        durability: Durability::default(),
         mirrors: Vec::new(),
         mirror_addr: None,
         log_format: LogFormat::Text,

@@ -69,7 +69,10 @@ const KNOWN: &[Known] = &[
             // What others may ask for has to be there as it came.
             let archives = settings.store.archives || settings.mirror_addr.is_some();
             let store = StoreRules { archives, ..settings.store };
-            let policy = Policy { minimum_age_s, store, mirrors: settings.mirrors.clone() };
+            let mirrors = settings.mirrors.clone();
+            let machine = Some(settings.sysfs_root.clone());
+            let durability = settings.durability;
+            let policy = Policy { minimum_age_s, store, mirrors, durability, machine };
             let (places, unpacker) = (Places { state, cache }, Unpacker::with(Program::own()));
             Ok(Arc::new(Packager::new(&places, policy, unpacker, Arc::clone(host))?))
         }),

@@ -55,7 +55,7 @@ const fn call(
 }
 
 /// All of them. Opening counts where it is for writing, `ioctl` where it clones.
-pub(crate) const CALLS: [Call; 39] = [
+pub(crate) const CALLS: [Call; 40] = [
     call(libc::SYS_write, "write", Place::Open(0), Some(2), WRITES),
     call(libc::SYS_pwrite64, "pwrite", Place::Open(0), Some(2), WRITES),
     call(libc::SYS_writev, "writev", Place::Open(0), None, WRITES),
@@ -94,6 +94,7 @@ pub(crate) const CALLS: [Call; 39] = [
     call(libc::SYS_fchown, "chown", Place::Open(0), None, REMOVALS),
     call(libc::SYS_fchownat, "chown", Place::At(0, 1), None, REMOVALS),
     call(libc::SYS_lchown, "chown", Place::Path(0), None, REMOVALS),
+    call(libc::SYS_fsetxattr, "attribute", Place::Open(0), None, NAMES),
     call(libc::SYS_utimensat, "times", Place::At(0, 1), None, REMOVALS),
 ];
 

@@ -240,6 +240,11 @@ fn a_strike_anywhere_in_a_rollback_leaves_the_old_or_the_new() {
 }
 
 #[test]
+fn a_strike_anywhere_in_an_installation_of_what_is_there_leaves_the_old_or_the_new() {
+    campaign(OPERATIONS[4], false);
+}
+
+#[test]
 fn a_strike_at_the_daemons_packager_leaves_the_old_or_the_new() {
     for operation in OPERATIONS {
         campaign(operation, true);

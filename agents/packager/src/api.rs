@@ -340,6 +340,15 @@ pub struct ApplyAnswer {
     pub times_ms: BTreeMap<String, f64>,
     /// Bytes that were downloaded.
     pub downloaded_bytes: u64,
+    /// Whether all of it is on the disk. Otherwise that is waited for at once, the next command in the project finds it done, and what a
+    /// loss of power interrupts is taken back.
+    #[serde(default = "is_stored")]
+    pub stored: bool,
+}
+
+/// An older program waits before it answers.
+fn is_stored() -> bool {
+    true
 }
 
 /// `pkg.list`: what is installed in the environments that the Packager keeps in a project.

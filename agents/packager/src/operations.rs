@@ -10,6 +10,7 @@ pub(crate) mod aside;
 mod beside;
 pub(crate) mod cache;
 mod cargo;
+pub(crate) mod confirm;
 mod debian;
 pub(crate) mod early;
 mod fetch;
@@ -111,6 +112,8 @@ pub(crate) struct Shop {
     pub(crate) sandbox: Sandbox,
     /// Who has the disk write what is fetched.
     pub(crate) early: early::Hand,
+    /// Who was answered before the disk had it.
+    pub(crate) unconfirmed: confirm::Unconfirmed,
     /// Whether this process has looked at downloads that broke off.
     pub(crate) is_tidied: AtomicBool,
 }
@@ -324,6 +327,8 @@ impl<'a> Task<'a> {
 
     fn lock(&self, project: Project) -> Result<crate::transaction::Session> {
         let wait = Duration::from_secs(LOCK_WAIT_SECONDS);
+        // Whoever was answered there may not have read it yet.
+        self.shop.confirm_in(&project);
         let locked = self.shop.transactions.lock(project, wait, &self.while_it_waits());
         locked.map_err(|error| match error.code == "cancelled" {
             true => self.waited_in_vain(),

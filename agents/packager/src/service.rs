@@ -28,10 +28,11 @@ use crate::limits::{
 use crate::lock;
 use crate::measures::Measures;
 use crate::operations::{
-    Shop, Task, aside::Aside, early, plan::Detail, plans::Plans, prepare::Preparing, rest,
-    tools::Tools,
+    Shop, Task, aside::Aside, confirm::Unconfirmed, early, plan::Detail, plans::Plans,
+    prepare::Preparing, rest, tools::Tools,
 };
 use crate::store::{Store, Wanted};
+pub use crate::transaction::Durability;
 use crate::transaction::{Project, Transactions, make_private};
 use crate::unpack::Unpacker;
 use crate::watch;
@@ -83,6 +84,10 @@ pub struct Policy {
     pub store: StoreRules,
     /// Who stands in for registries, `npm=URL`, or has artefacts by their digests, `bolide=URL`.
     pub mirrors: Vec<String>,
+    /// When an installation waits for the disk.
+    pub durability: Durability,
+    /// What is read in the place of `/` where the machine says of itself; nothing: `/`.
+    pub machine: Option<PathBuf>,
 }
 
 /// How the store is kept.
@@ -146,6 +151,7 @@ impl Packager {
             host: Arc::clone(&host),
             unpacker: Arc::clone(&unpacker),
         });
+        let machine = policy.machine.as_deref().unwrap_or(Path::new("/"));
         let leftovers = Arc::<Leftovers>::default();
         let store = Store::open(&places.cache.join("store"))?
             .leaving_to(Arc::clone(&leftovers))
@@ -155,7 +161,7 @@ impl Packager {
             recent: Recent::default(),
             state: places.state.clone(),
             shop: Arc::new(Shop {
-                transactions: Transactions::open(&places.state, clock)?,
+                transactions: Transactions::open_in(machine, &places.state, clock)?,
                 store: Arc::new(store),
                 unpacker,
                 registries,
@@ -178,6 +184,7 @@ impl Packager {
                 repositories: places.cache.join("repositories"),
                 sandbox: Sandbox::own(),
                 early: early::Hand::default(),
+                unconfirmed: Unconfirmed::new(policy.durability),
                 is_tidied: AtomicBool::new(false),
             }),
         })
@@ -350,7 +357,9 @@ impl Agent for Packager {
     }
 
     fn answered(&self) {
+        // Where the device is waited for, nobody waits for this.
         self.shop.aside.begin(&*self.shop.host);
+        self.shop.confirm();
         self.shop.write_plans_later();
         self.shop.prepare_later();
         rest::clear();
@@ -366,6 +375,7 @@ impl Agent for Packager {
     fn settle(self: Arc<Self>, station: Arc<dyn Station>) {
         let Shop { preparing, prepared, rules, store, .. } = &*self.shop;
         store.remember();
+        self.shop.unconfirmed.stay();
         preparing.begin(prepared, rules.prepared_bytes_max, &self.shop);
         watch::start(Arc::clone(&self.shop), &self.state, station);
     }
@@ -374,6 +384,7 @@ impl Agent for Packager {
         let Shop { measures, unpacker, registries, preparing, .. } = &*self.shop;
         let mut figures = measures.figures(unpacker, registries.outside());
         figures.extend(preparing.figures());
+        figures.push(self.shop.transactions.figure());
         figures
     }
 }

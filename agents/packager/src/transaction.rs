@@ -50,6 +50,13 @@
 //! 12. If it cannot be known whether the commit record is on the device, nothing is undone: the next recovery
 //!     reads the journal and decides.
 
+//! 13. Where it is safe ([`Session::confirm`], `later.rs`), an installation is answered before the device has any of it: neither the
+//!     wait of rule 4 nor that of rule 6 is made. The intent is then also an attribute of the journal's file (`note.rs`), which a file
+//!     system that keeps names in order keeps with them, and says which start of the machine, and which mount, this is. Right after
+//!     the answer, by the session that still has the lock, all of it is waited for, and only then the journal goes. A journal that is
+//!     found in the same start is ended by rule 8. Found in another one, everything that is new is read: if all of it is there rule 7
+//!     is repeated, else TX is taken back as in rule 8, although its commit record may be there. So it is where the device refuses it.
+
 mod beside;
 mod commit;
 mod database;
@@ -60,20 +67,26 @@ mod edits;
 mod fingerprint;
 mod inspect;
 mod journal;
+mod later;
+mod limits;
 mod look;
 mod mend;
+mod note;
 mod order;
 mod project;
 mod recovery;
 mod rollback;
 mod settle;
+mod start;
 mod system;
 #[cfg(test)]
 mod tests;
+mod torn;
 mod tree;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,6 +102,7 @@ pub(crate) use self::database::{WatchOutcome, WatchRow};
 pub use self::directory::{Identity, ObjectKind, RelativePath};
 pub use self::fingerprint::DriftKind;
 pub use self::inspect::{Difference, Finding, Inspection, Standing};
+pub use self::later::Durability;
 pub use self::mend::Mended;
 pub use self::project::{Content, Project};
 pub use self::recovery::{Outcome, Recovered};
@@ -100,7 +114,8 @@ use self::database::Database;
 use self::directory::Directory;
 use self::disk::Disk;
 use self::project::Lock;
-use agents_contract::Cancellation;
+use self::start::Start;
+use agents_contract::{Cancellation, Figure};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -125,6 +140,11 @@ struct Inner {
     database: Database,
     disk: Disk,
     clock: Clock,
+    start: Option<Start>,
+    /// How often something was taken back after people were answered.
+    taken_back: AtomicU64,
+    /// What is being taken back, by transaction: its project, and why.
+    refused: Mutex<BTreeMap<String, (String, String)>>,
 }
 
 /// A locked project. Dropping it gives the lock up.
@@ -139,10 +159,15 @@ pub struct Session {
 impl Transactions {
     /// Opens the state directory `state`, which is made where it does not exist.
     pub fn open(state: &Path, clock: Clock) -> Result<Self> {
-        Self::open_on(state, clock, Disk::default())
+        Self::open_in(Path::new("/"), state, clock)
     }
 
-    fn open_on(state: &Path, clock: Clock, disk: Disk) -> Result<Self> {
+    /// The same where the machine says of itself below `system` what it says below `/`.
+    pub fn open_in(system: &Path, state: &Path, clock: Clock) -> Result<Self> {
+        Self::open_on(state, clock, Disk::default(), start::of(system))
+    }
+
+    fn open_on(state: &Path, clock: Clock, disk: Disk, start: Option<Start>) -> Result<Self> {
         make_private(state)?;
         let part = |name: &str| {
             let path = state.join(name);
@@ -158,6 +183,9 @@ impl Transactions {
                 state: state.to_owned(),
                 disk,
                 clock,
+                start,
+                taken_back: AtomicU64::new(0),
+                refused: Mutex::default(),
             }),
         })
     }
@@ -364,6 +392,12 @@ impl Transactions {
         last: &WatchOutcome,
     ) -> Result<()> {
         self.inner.database.answered(watch, seen, last)
+    }
+
+    /// How many transactions were taken back after people were answered.
+    pub(crate) fn figure(&self) -> Figure {
+        let value = self.inner.taken_back.load(Ordering::Relaxed);
+        Figure { name: "transactions", label: "taken-back", value }
     }
 
     /// The time as this state directory's owner sees it.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agents_packager::io::Overrides;
+use agents_packager::service::Durability;
 use agents_packager::store::Wanted;
 use ipc::class::{Class, ClassSet};
 use scheduler::governor::{Band, ThresholdValues};
@@ -299,6 +300,18 @@ pub(crate) const KEYS: &[Key] = &[
             Ok(())
         },
         show: |settings| settings.store.verify.to_string(),
+    },
+    Key {
+        name: "transactions.durability",
+        environment: "BOLIDE_TRANSACTIONS_DURABILITY",
+        summary: "when an installation waits for the disk: after-answer, right after it was answered, and what a loss of power interrupts there is taken back; or before-answer; default after-answer",
+        set: |settings, text| {
+            let durability = Durability::from_name(text);
+            settings.durability =
+                durability.ok_or("wanted is `after-answer` or `before-answer`")?;
+            Ok(())
+        },
+        show: |settings| settings.durability.name().to_owned(),
     },
     Key {
         name: "sysfs_root",

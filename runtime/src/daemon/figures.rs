@@ -30,7 +30,7 @@ const fn growing(name: &'static str, labels: &'static [&'static str]) -> Known {
 pub(crate) const KNOWN: &[Known] = &[
     growing("tasks", &[""]),
     growing("task-ns", &[""]),
-    growing("transactions", &["committed", "failed", "rolled-back"]),
+    growing("transactions", &["committed", "failed", "rolled-back", "taken-back"]),
     growing("resolutions", ECOSYSTEMS),
     growing("resolution-ns", ECOSYSTEMS),
     growing("download-bytes", ECOSYSTEMS),

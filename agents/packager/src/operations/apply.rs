@@ -28,6 +28,16 @@ use crate::transaction::{
 /// Packages named in the summary of a transaction; the rest is counted.
 const SUMMARY_PACKAGES_MAX: usize = 20;
 
+/// What a transaction that was committed leaves to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// Its end, by whoever takes the lock of the project next.
+    Rest,
+    /// To wait for the disk, in the same session.
+    Device,
+}
+
 /// What there is when something is staged.
 #[derive(Clone, Copy)]
 struct Stock<'a> {
@@ -80,6 +90,7 @@ impl Task<'_> {
             resolution(&plan, Ecosystem::Cargo).filter(|crates| !crates.packages.is_empty());
         // Crates lie outside of the project: its lock may be right and cargo's cache empty.
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
+            answer.warnings.extend(session.take_notes());
             return Ok(answer);
         }
         let needed = self.needed(&plan);
@@ -89,7 +100,7 @@ impl Task<'_> {
         let beside = Beside::of(&plan, &project, self.shop);
         let known = (&installed, &beside);
         let mut repairs = 0;
-        let is_left = loop {
+        let left = loop {
             let carried = self.carry_out(&mut session, &project, work, known, force, &mut answer);
             match carried {
                 // Nothing was changed yet. What is damaged is fetched and everything staged anew.
@@ -102,15 +113,19 @@ impl Task<'_> {
                 done => break done?,
             }
         };
-        drop(session);
-        if is_left {
-            answer.warnings.extend(self.clear_later(project));
+        match left {
+            Left::Device => self.confirm(session, &mut answer)?,
+            Left::Rest => {
+                drop(session);
+                answer.warnings.extend(self.clear_later(project));
+            }
+            Left::Nothing => {}
         }
         self.keep_small(answer.downloaded_bytes);
         Ok(answer)
     }
 
-    /// Fetches, stages and commits; whether something is left to end.
+    /// Fetches, stages and commits; what is left to end.
     fn carry_out(
         &self,
         session: &mut Session,
@@ -119,7 +134,7 @@ impl Task<'_> {
         (installed, beside): (&BTreeMap<Ecosystem, Resolution>, &Beside),
         force: bool,
         answer: &mut ApplyAnswer,
-    ) -> Result<bool> {
+    ) -> Result<Left> {
         let began = Instant::now();
         let (shelf, bytes) = self.fetch_for(&self.needed(plan), beside)?;
         answer.downloaded_bytes += bytes;
@@ -129,21 +144,21 @@ impl Task<'_> {
         lap(answer, "fetch", began);
         self.check_wanted()?;
         if plan.edits.is_empty() && plan.environments.is_empty() && part.is_none() {
-            let Some(crates) = resolution(plan, Ecosystem::Cargo) else { return Ok(false) };
+            let Some(crates) = resolution(plan, Ecosystem::Cargo) else { return Ok(Left::Nothing) };
             let hands = self.hands(Work::Unpack);
             let cancellation = self.conversation.cancellation();
             let verify = self.shop.rules.verify;
             let options = Options { crew: &hands, cancellation, verify, ..Options::default() };
             answer.warnings.extend(cargo::populate(self, crates, options)?);
-            return Ok(false);
+            return Ok(Left::Nothing);
         }
         let stock = Stock { shelf: &shelf, beside, installed };
         let changed = self.change(session, project, (plan, part), stock, force, answer);
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
-        let is_left = changed?;
+        let left = changed?;
         self.publish(answer);
-        Ok(is_left)
+        Ok(left)
     }
 
     /// Waits until something large may begin, and tells the caller that it has to; an error where nobody wants it any more, or the
@@ -172,7 +187,7 @@ impl Task<'_> {
         }
     }
 
-    /// Stages everything beside the project and commits it; whether something is left to end.
+    /// Stages everything beside the project and commits it; what is left to end.
     fn change(
         &self,
         session: &mut Session,
@@ -181,7 +196,7 @@ impl Task<'_> {
         stock: Stock<'_>,
         force: bool,
         answer: &mut ApplyAnswer,
-    ) -> Result<bool> {
+    ) -> Result<Left> {
         let began = Instant::now();
         let mut open = session.begin(Purpose {
             operation: plan.operation.clone(),
@@ -207,7 +222,10 @@ impl Task<'_> {
         let hands = self.hands(Work::Unpack);
         let system = part.map(|part| part.change);
         let crew = Some(&hands as _);
-        let options = CommitOptions { force, system, crew, mended: None, leaves_rest: true };
+        // What is outside of the project, in the store or in cargo's cache, is not taken back with it.
+        let is_inside = stock.beside.is_unused() && resolution(plan, Ecosystem::Cargo).is_none();
+        let how = self.how_to_answer(is_inside);
+        let options = CommitOptions { force, system, crew, ..how };
         let committed = open.commit(&changes, options);
         let notes = session.take_notes();
         let committed = match committed {
@@ -227,7 +245,23 @@ impl Task<'_> {
         }
         answer.kept = committed.kept.map(|path| path.to_string_lossy().into_owned());
         answer.transaction = Some(committed.transaction);
-        Ok(committed.is_left)
+        answer.stored = committed.is_stored;
+        Ok(match (committed.is_stored, committed.is_left) {
+            (false, _) => Left::Device,
+            (true, true) => Left::Rest,
+            (true, false) => Left::Nothing,
+        })
+    }
+
+    /// What of a transaction need not be waited for, where all that it writes is taken back with it.
+    fn how_to_answer(&self, is_inside: bool) -> CommitOptions<'static> {
+        let unconfirmed = &self.shop.unconfirmed;
+        CommitOptions {
+            leaves_rest: true,
+            leaves_device: is_inside && unconfirmed.is_wanted(),
+            confirms_at_once: !unconfirmed.stays(),
+            ..CommitOptions::default()
+        }
     }
 
     /// Everything that the plan changes, ready in staging.
@@ -399,6 +433,7 @@ fn described(
         kept: None,
         times_ms: BTreeMap::new(),
         downloaded_bytes: 0,
+        stored: true,
     }
 }
 

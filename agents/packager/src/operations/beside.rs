@@ -92,6 +92,11 @@ impl Beside {
         }
     }
 
+    /// Whether nothing was fetched, so that the store has nothing that the disk may still refuse.
+    pub(super) fn is_unused(&self) -> bool {
+        self.early.as_ref().is_none_or(Early::is_unused)
+    }
+
     /// What was unpacked.
     pub(super) fn filled(&self) -> Option<&Fresh> {
         self.place.get()?.as_ref().map(|place| &place.fresh)

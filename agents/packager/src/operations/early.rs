@@ -127,6 +127,11 @@ impl Early {
         Err(failure)
     }
 
+    /// Whether nothing was put into the store.
+    pub(super) fn is_unused(&self) -> bool {
+        self.shared.state().added.is_empty()
+    }
+
     /// The disk did not take it: nothing that was fetched counts.
     pub(super) fn forget(&self) {
         self.shared.forget(&mut self.shared.state());

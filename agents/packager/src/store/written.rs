@@ -16,7 +16,7 @@
 //! copies believes the same. Where it does not hold, the description says what should be there, which is what `bolide verify` looks for.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
@@ -30,6 +30,8 @@ pub struct Written {
     given: Mutex<HashMap<(u64, u64), Arc<Given>>>,
     /// Files that were unpacked for the operation and given with their directories. It guards nothing.
     unpacked: AtomicUsize,
+    /// Whether something was seen among it that nobody describes. It guards nothing.
+    is_left_out: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,16 @@ fn stamp(status: &Stat) -> (u64, (i64, i64), (i64, i64)) {
 }
 
 impl Written {
+    /// Something of it is not described, so nobody can tell later whether it is whole.
+    pub(crate) fn leave_out(&self) {
+        self.is_left_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is such a thing.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.is_left_out.load(Ordering::Relaxed)
+    }
+
     /// So many files are going to be written.
     pub(super) fn expect(&self, files: usize) {
         self.marks().reserve(files);

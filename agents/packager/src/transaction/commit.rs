@@ -83,6 +83,10 @@ pub struct CommitOptions<'a> {
     /// Leave what an answer need not wait for to whoever takes the lock of the project next, as after a crash
     /// ([`Committed::is_left`]).
     pub leaves_rest: bool,
+    /// Answer before any of it is on the device, where that can be done safely: then this session has to [`Session::confirm`] it.
+    pub leaves_device: bool,
+    /// The caller confirms it before anybody is answered, so the disk should begin early.
+    pub confirms_at_once: bool,
 }
 
 /// A committed transaction.
@@ -97,6 +101,8 @@ pub struct Committed {
     /// Whether something is still to be waited for, by whoever takes the lock of the project next.
     #[serde(default)]
     pub is_left: bool,
+    /// Whether it is on the device.
+    pub is_stored: bool,
     /// Microseconds from the call until the new state was visible.
     pub visible_us: u64,
 }
@@ -196,8 +202,12 @@ impl Session {
         staging: Option<&Directory>,
     ) -> Result<(Instant, Option<SystemLock>)> {
         let begun = self.lock_unchanged_system(begin, intent).and_then(|system| {
+            if intent.start.is_some() && !journal.note(&self.inner.disk, begin, intent)? {
+                intent.start = None;
+            }
             journal.append(&self.inner.disk, &Record::Intent(intent.clone()))?;
             match staging {
+                _ if intent.start.is_some() => {}
                 Some(staging) => self.make_all_durable(&begin.id, journal, staging)?,
                 None => journal.sync(&self.inner.disk)?,
             }
@@ -247,7 +257,10 @@ impl Session {
         }
         ipc::fault::point("commit.names-changed");
         let mark = journal.mark();
-        let committed = journal.append(disk, &Record::Commit).and_then(|()| journal.sync(disk));
+        let committed = journal.append(disk, &Record::Commit).and_then(|()| match intent.start {
+            Some(_) => Ok(()),
+            None => journal.sync(disk),
+        });
         if let Err(error) = committed {
             return Err(match journal.take_back(disk, mark) {
                 Ok(()) => error,
@@ -334,9 +347,22 @@ impl Open<'_> {
     /// Makes all changes, or none.
     pub fn commit(mut self, changes: &[Change], options: CommitOptions<'_>) -> Result<Committed> {
         self.ended = true;
-        let start = Instant::now();
+        let began = Instant::now();
         let session = self.session;
-        let (mut intent, kept) = match self.prepare(changes, options) {
+        let start = match options {
+            CommitOptions { leaves_rest: true, leaves_device: true, system: None, .. } => {
+                session.start_to_answer_in(&self.staging)
+            }
+            _ => Ok(None),
+        };
+        let prepared = start.and_then(|start| {
+            let (intent, kept) =
+                self.prepare(changes, options, start.is_some() && !options.confirms_at_once)?;
+            // What has no fingerprint cannot be looked at after a loss of power.
+            let start = start.filter(|_| !self.written.leaves_out());
+            Ok((Intent { start, ..intent }, kept))
+        });
+        let (mut intent, kept) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Err(session.abandon(&self.begin, None, error)),
         };
@@ -353,14 +379,20 @@ impl Open<'_> {
         let transaction = self.begin.id.clone();
         let kept = kept.then(|| session.inner.kept(&transaction));
         let is_left = leaves || unfinished.is_some();
-        let visible_us = microseconds(start, visible);
-        Ok(Committed { transaction, kept, unfinished, is_left, visible_us })
+        let is_stored = intent.start.is_none();
+        let visible_us = microseconds(began, visible);
+        Ok(Committed { transaction, kept, unfinished, is_left, is_stored, visible_us })
     }
 
     /// Everything before the intent: checks and fingerprints.
-    fn prepare(&self, changes: &[Change], options: CommitOptions<'_>) -> Result<(Intent, bool)> {
+    fn prepare(
+        &self,
+        changes: &[Change],
+        options: CommitOptions<'_>,
+        is_later: bool,
+    ) -> Result<(Intent, bool)> {
         check_overlap(changes)?;
-        let looked = self.while_it_is_written(|| match options.crew {
+        let looked = self.while_it_is_written(is_later, || match options.crew {
             Some(crew) => {
                 let prints = self.staged_prints(changes, crew)?;
                 let look = || self.look(changes, options.mended, prints);
@@ -378,7 +410,8 @@ impl Open<'_> {
         directories.sort();
         let kept = self.session.inner.kept(&self.begin.id).is_dir();
         let system = options.system.cloned();
-        Ok((Intent { directories, items, finish: Finish::Keep, system }, kept))
+        let finish = Finish::Keep;
+        Ok((Intent { directories, items, finish, system, start: None }, kept))
     }
 
     /// Whether the state lies on another file system than what is staged.
@@ -389,8 +422,9 @@ impl Open<'_> {
     /// Does something while the disk gets what is staged already: less is left for whoever waits for all of it. Only a beginning,
     /// of which nothing is believed: through a descriptor of its own, so that an error is still there for the one who asks. Where
     /// little was made here it would only be one more wait.
-    fn while_it_is_written<T>(&self, work: impl FnOnce() -> T) -> T {
-        if self.written.count() < EARLY_WRITE_FILES_MIN {
+    /// So it would be where nobody waits for all of it.
+    fn while_it_is_written<T>(&self, is_later: bool, work: impl FnOnce() -> T) -> T {
+        if is_later || self.written.count() < EARLY_WRITE_FILES_MIN {
             return work();
         }
         let Ok(staging) = self.staging.child(OsStr::new(".")) else { return work() };

@@ -3,6 +3,7 @@
 //! It is derived from the journals, not the other way round: a transaction is committed when its journal says
 //! so, and recovery writes here what is missing. Every write is one SQLite transaction and can be repeated.
 
+mod back;
 mod history;
 mod holds;
 mod log;
@@ -173,10 +174,11 @@ impl Database {
         self.write_lazily(|connection| upsert(connection, begin))
     }
 
-    /// Tells that a transaction gave up before its commit record.
+    /// Tells that a transaction gave up before its commit record, or was taken back after it.
     pub(super) fn abort(&self, begin: &Begin, error: &str, now_ms: u64) -> Result<()> {
         self.write(|connection| {
             upsert(connection, begin)?;
+            back::unsettle(connection, begin, now_ms)?;
             connection.execute(
                 "UPDATE transactions SET state = 'aborted', error = ?2, finished_at_ms = ?3 WHERE id = ?1",
                 params![begin.id, error, now_ms as i64],

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::directory::Directory;
-use super::journal::Journal;
+use super::journal::{Intent, Journal};
 use super::order::Order;
 use super::project::{GENERATIONS, STAGING, TRASH, Workshop};
 use super::{Inner, Session};
@@ -87,8 +87,12 @@ impl Session {
         synced.map_err(|error| Error::io("write", &inner.kept(transaction), &error))
     }
 
-    /// Waits for what a commit record leaves to be waited for: the names of generations, and what the database was told.
-    pub(super) fn wait_for_rest(&self, transaction: &str) -> Result<()> {
+    /// Waits for what a commit record leaves to be waited for: the names of generations, and what the database was told; all of it
+    /// where people were answered before.
+    pub(super) fn wait_for_rest(&self, transaction: &str, intent: &Intent) -> Result<()> {
+        if intent.start.is_some() {
+            return self.wait_for_answered();
+        }
         let Order { keeps_journal } = self.order();
         if !keeps_journal {
             self.wait_for_areas(Workshop::existing(&self.project)?.as_ref())?;
@@ -120,7 +124,7 @@ impl Session {
 }
 
 /// Whether `syncfs` answers errors of the device, which it does since Linux 5.8.
-fn tells_of_failures() -> bool {
+pub(super) fn tells_of_failures() -> bool {
     is_since_5_8(&rustix::system::uname().release().to_string_lossy())
 }
 

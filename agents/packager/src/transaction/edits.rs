@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use agents_contract::{Crew, Threads};
 
-use super::directory::{Directory, RelativePath};
+use super::directory::{Directory, ObjectKind, RelativePath};
 use super::fingerprint::{Drift, DriftKind, Fingerprint};
 use super::tree;
 use super::{Inner, Session};
@@ -144,6 +144,31 @@ impl Inner {
         self.keep(transaction, &drift, &|_| Ok((directory.again()?, name.to_owned())))
     }
 
+    /// The same after a loss of power, which can have emptied files that nobody edited: those say nothing.
+    pub(super) fn keep_edits_that_say_something(
+        &self,
+        transaction: &str,
+        live: &str,
+        (directory, name): (&Directory, &OsStr),
+        print: &Fingerprint,
+    ) -> Result<()> {
+        let place = Path::new(live).file_name().unwrap_or_default();
+        let drift = print.compare(directory, name, place)?;
+        let drift: BTreeMap<PathBuf, DriftKind> = drift.into_iter().collect();
+        let mut said = Drift::new();
+        tree::walk(directory, name, &|_| false, &mut |visit| {
+            let path = Path::new(OsStr::from_bytes(visit.path));
+            if let Some(kind) = drift.get(path)
+                && says_something(visit)?
+            {
+                said.push((path.to_owned(), *kind));
+            }
+            Ok(())
+        })?;
+        let drift = BTreeMap::from([(live.to_owned(), said)]);
+        self.keep(transaction, &drift, &|_| Ok((directory.again()?, name.to_owned())))
+    }
+
     /// Copies what was edited or added to the state directory.
     pub(super) fn keep(
         &self,
@@ -177,5 +202,25 @@ impl Inner {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Whether an entry is anything but a file of nothing, or of zeroes. A directory says what is in it.
+fn says_something(visit: &tree::Visit<'_>) -> Result<bool> {
+    match visit.kind() {
+        ObjectKind::File => {}
+        ObjectKind::Link => return Ok(true),
+        ObjectKind::Directory | ObjectKind::Special => return Ok(false),
+    }
+    let failed =
+        |error: io::Error| Error::io("read", &visit.directory.path().join(visit.name), &error);
+    let mut file = visit.directory.open_file(visit.name).map_err(failed)?;
+    let mut bytes = [0; 8192];
+    loop {
+        match file.read(&mut bytes).map_err(failed)? {
+            0 => return Ok(false),
+            count if bytes.iter().take(count).any(|byte| *byte != 0) => return Ok(true),
+            _ => {}
+        }
     }
 }

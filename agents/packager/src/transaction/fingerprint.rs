@@ -30,6 +30,8 @@ use crate::store::{Given, Mark, Written};
 
 /// The error of a record that does not check.
 pub(super) const DAMAGED: &str = "fingerprint-damaged";
+/// npm's own record of a tree, which it makes anew where there is none.
+pub(super) const REBUILT_CACHE: &str = ".package-lock.json";
 const MAGIC: &[u8; 8] = b"BOLIDEF1";
 /// Bytes of one entry beside its path.
 const ENTRY_BYTES: usize = 2 + 1 + 4 + 8 + 8 + 8 + 8 + 32;
@@ -47,9 +49,9 @@ pub(super) struct Entry {
     pub(super) kind: ObjectKind,
     pub(super) mode: u32,
     pub(super) size: u64,
-    modified_ns: i64,
+    pub(super) modified_ns: i64,
     changed_ns: i64,
-    inode: u64,
+    pub(super) inode: u64,
     pub(super) digest: Digest,
 }
 
@@ -69,6 +71,9 @@ pub enum DriftKind {
 pub(super) type Drift = Vec<(PathBuf, DriftKind)>;
 
 impl Fingerprint {
+    /// That of nothing.
+    pub(super) const NOTHING: Self = Self { entries: Vec::new() };
+
     /// Describes what lies at `name` in `parent`; empty where nothing does.
     /// A file that was `written` just now is not read again.
     pub(super) fn record(
@@ -77,7 +82,7 @@ impl Fingerprint {
         place: &OsStr,
         written: &Written,
     ) -> Result<Self> {
-        Self::record_without(parent, name, &|path| is_cache(place, path), written)
+        Self::record_without(parent, name, &|path| is_left_out(place, path, written), written)
     }
 
     /// The same by a crew: everything directly in the tree is a piece of its own.
@@ -90,7 +95,7 @@ impl Fingerprint {
         let failed = |error| Error::io("read", &parent.path().join(name), &error);
         let root = parent.child(name).map_err(failed)?;
         let names = root.names().map_err(failed)?;
-        let is_cache = |path: &[u8]| is_cache(place, path);
+        let is_cache = |path: &[u8]| is_left_out(place, path, written);
         let above = |path: &[u8]| !path.is_empty();
         let mut entries = record_entries((parent, name), b"", &above, written)?;
         let found: Vec<OnceLock<Result<Vec<Entry>>>> =
@@ -519,6 +524,15 @@ pub(super) fn is_cache(place: &OsStr, path: &[u8]) -> bool {
     }
     place == "node_modules"
         && matches!(path, b".cache" | b".vite" | b".vite-temp" | b".package-lock.json")
+}
+
+/// The same while it is recorded: what nobody makes anew where it is not whole is told of.
+fn is_left_out(place: &OsStr, path: &[u8], written: &Written) -> bool {
+    let is_cache = is_cache(place, path);
+    if is_cache && path != REBUILT_CACHE.as_bytes() {
+        written.leave_out();
+    }
+    is_cache
 }
 
 /// Drift of several places in one refusal.

@@ -8,9 +8,10 @@
 //! `BOLIDEJ1`, records. A record: u32 length of the payload, u32 number of the record from 0, payload (JSON),
 //! first 16 bytes of the SHA-256 of all that. The first record that is short or does not check ends the journal:
 //! that is a write which a crash tore. The file comes into being under another name and is renamed when its first record is
-//! written. So only a loss of power leaves one without a first record ([`Found::Torn`]), and only before the intent was on the
-//! device: that waits for the whole file. Such a one is empty, or shorter than its first record says, or that and zeroes. Any other
-//! one without a first record was damaged, and is left for people to look at.
+//! written. So only a loss of power leaves one without a first record, and only before the intent was on the
+//! device. Where that waits for the whole file, nothing was done then ([`Found::Torn`]); where nobody waits for it, the file has a note
+//! with the same intent (`note.rs`). Such a one is empty, or shorter than its first record says, or that and zeroes. Any other
+//! one without a first record and without a note was damaged, and is left for people to look at.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -24,7 +25,9 @@ use serde::{Deserialize, Serialize};
 use super::database::Hold;
 use super::directory::{Directory, Identity, RelativePath};
 use super::disk::Disk;
+use super::note::Note;
 use super::project::{LOCKED, key_of};
+use super::start::Start;
 use super::tree;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
@@ -154,6 +157,9 @@ pub(super) struct Intent {
     /// Packages of the system, which change before the names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) system: Option<Change>,
+    /// The start of the machine in which people are answered before any of this is on the device; `None` where that is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) start: Option<Start>,
 }
 
 /// One entry.
@@ -174,8 +180,15 @@ pub(super) enum Record {
     /// It is this item's turn: from here on it may have been live. Written before that, but not waited for.
     #[serde(rename = "done")]
     Turn(usize),
-    /// From here on there is no way back.
+    /// From here on there is no way back, but where people were answered before it was on the device.
     Commit,
+    /// The device has all of what people were answered with before: from here on it is a transaction like any other.
+    Stored,
+    /// It is taken back after its commit record: the device does not have it.
+    Back {
+        /// Why.
+        why: String,
+    },
     /// The packages of the system are as they were before, and only names of the project are still to be settled back:
     /// somebody else had to go on with the system while the project was away.
     Restored,
@@ -189,6 +202,8 @@ pub(super) struct Story {
     /// Items whose turn it was.
     pub(super) turned: BTreeSet<usize>,
     pub(super) committed: bool,
+    /// Why it is taken back all the same.
+    pub(super) back: Option<String>,
 }
 
 /// What there is of a journal.
@@ -240,11 +255,16 @@ impl Journal {
         written.map(|()| journal)
     }
 
-    /// Goes on with one that a crash left, without what is torn at its end; `None` where it is gone by now.
+    /// Goes on with one that a crash left, without what is torn at its end; `None` where it is gone by now. What it lacks of its
+    /// beginning its note says.
     ///
     /// # Errors
     /// `locked` where somebody still writes it.
-    pub(super) fn resume(directory: &Directory, which: &Unfinished) -> Result<Option<Self>> {
+    pub(super) fn resume(
+        disk: &Disk,
+        directory: &Directory,
+        which: &Unfinished,
+    ) -> Result<Option<Self>> {
         let Some(path) = lying(directory, which)? else { return Ok(None) };
         let failed = |error: io::Error| Error::io("write", &path, &error);
         let file = match File::options().append(true).open(&path) {
@@ -259,12 +279,27 @@ impl Journal {
         let bytes = directory.read_file(name, JOURNAL_BYTES_MAX).map_err(failed)?;
         let Some(bytes) = bytes else { return Ok(None) };
         let (records, torn) = decode(&bytes);
-        if records.is_empty() {
-            return Err(damaged(&path));
+        let note = if records.len() < 2 { Note::read(&path)? } else { None };
+        let (count, length) = match &note {
+            _ if !records.is_empty() => (records.len() as u32, (bytes.len() - torn) as u64),
+            Some(_) => (0, 0),
+            None => return Err(damaged(&path)),
+        };
+        file.set_len(length).map_err(failed)?;
+        let mut journal = Self { file, path, records: count, bytes: length };
+        if let Some(Note { begin, intent, .. }) = note {
+            if count == 0 {
+                journal.append_first(disk, begin)?;
+            }
+            journal.append(disk, &Record::Intent(intent))?;
         }
-        let (records, bytes) = (records.len() as u32, (bytes.len() - torn) as u64);
-        file.set_len(bytes).map_err(failed)?;
-        Ok(Some(Self { file, path, records, bytes }))
+        Ok(Some(journal))
+    }
+
+    /// Notes an intent that is not waited for; false where that cannot be.
+    pub(super) fn note(&self, disk: &Disk, begin: &Begin, intent: &Intent) -> Result<bool> {
+        let noted = Note::of(begin, intent).write(disk, &self.file);
+        noted.map_err(|error| Error::io("write", &self.path, &error))
     }
 
     fn append_first(&mut self, disk: &Disk, begin: Begin) -> Result<()> {
@@ -410,7 +445,7 @@ pub(super) fn path_of(directory: &Directory, which: &Unfinished) -> PathBuf {
 }
 
 /// Where it lies in truth: an earlier version did not tell in the name which one is the first.
-fn lying(directory: &Directory, which: &Unfinished) -> Result<Option<PathBuf>> {
+pub(super) fn lying(directory: &Directory, which: &Unfinished) -> Result<Option<PathBuf>> {
     for which in [which.clone(), which.otherwise()] {
         let path = path_of(directory, &which);
         let status = directory.status(path.file_name().unwrap_or_default());
@@ -436,13 +471,19 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
     let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, &error))? else {
         return Ok(Found::Gone);
     };
+    let note = Note::read(&path)?.filter(|note| note.begin.id == which.id);
+    let back = note.as_ref().and_then(|note| note.back.clone());
     let mut records = decode(&bytes).0.into_iter();
-    let begin = match records.next() {
-        Some(Record::Begin(begin)) if begin.id == which.id => begin,
-        None if is_torn(&bytes) => return Ok(Found::Torn),
+    let (begin, noted) = match (records.next(), note) {
+        (Some(Record::Begin(begin)), note) if begin.id == which.id => {
+            (begin, note.map(|note| note.intent))
+        }
+        (None, Some(note)) => (note.begin, Some(note.intent)),
+        (None, None) if is_torn(&bytes) => return Ok(Found::Torn),
         _ => return Err(damaged(&path)),
     };
-    let mut story = Story { begin, intent: None, turned: BTreeSet::new(), committed: false };
+    let turned = BTreeSet::new();
+    let mut story = Story { begin, intent: None, turned, committed: false, back };
     for record in records {
         match record {
             Record::Intent(intent) if story.intent.is_none() => story.intent = Some(intent),
@@ -455,12 +496,18 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
                 story.turned.insert(index);
             }
             Record::Commit if story.intent.is_some() => story.committed = true,
+            Record::Stored if story.committed => {
+                story.intent.as_mut().ok_or_else(|| damaged(&path))?.start = None;
+            }
+            Record::Back { why } if story.intent.is_some() => story.back = Some(why),
             Record::Restored if !story.committed => {
                 story.intent.as_mut().ok_or_else(|| damaged(&path))?.system = None;
             }
             _ => return Err(damaged(&path)),
         }
     }
+    // The record that follows the note had not come to the device.
+    story.intent = story.intent.or(noted);
     Ok(Found::Told(Box::new(story)))
 }
 

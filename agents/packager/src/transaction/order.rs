@@ -4,6 +4,8 @@
 //! Not about what files hold, which no file system here keeps in order. What is not known to keep it is taken for one that
 //! does not: there a transaction waits for its names step by step.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fd::AsFd;
@@ -49,12 +51,31 @@ fn keeps_order(at: &Directory) -> bool {
 
 /// Whether an ext4 has a journal: the kernel numbers the task that writes it (0 where a container does not see it), or says `<none>`.
 fn has_journal(system: &Path, device: u64) -> bool {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let block = system.join(format!("dev/block/{major}:{minor}"));
-    let Ok(block) = block.read_link() else { return false };
-    let Some(name) = block.file_name() else { return false };
+    let Some(name) = name_of(system, device) else { return false };
     let task = std::fs::read_to_string(system.join("fs/ext4").join(name).join("journal_task"));
     task.is_ok_and(|task| task.trim().parse::<u32>().is_ok())
+}
+
+/// What the kernel calls a device.
+fn name_of(system: &Path, device: u64) -> Option<OsString> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let block = system.join(format!("dev/block/{major}:{minor}")).read_link().ok()?;
+    block.file_name().map(OsStr::to_owned)
+}
+
+/// A name for what a file system has in memory: another one after each time that it was mounted. Without the machine's being started
+/// anew, a disk that was pulled out has lost what was not on it, too. The kernel makes a directory for each file system that is
+/// mounted, and no two of those in one start have the same number. `None` where it does not show it.
+pub(super) fn mounted(at: &Directory) -> Option<String> {
+    let kind = match rustix::fs::fstatfs(at.as_fd()).ok()?.f_type as u64 {
+        TMPFS_MAGIC => return Some("memory".to_owned()),
+        XFS_SUPER_MAGIC => "xfs",
+        EXT_SUPER_MAGIC => "ext4",
+        _ => return None,
+    };
+    let system = Path::new("/sys");
+    let place = system.join("fs").join(kind).join(name_of(system, device(at)?)?);
+    Some(format!("{kind}-{:x}", place.metadata().ok()?.ino()))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::fingerprint::Fingerprint;
 use super::journal::{
     self, Begin, Finish, Found, Intent, Item, Journal, Leftover, Record, Story, Unfinished,
 };
+use super::later::NOT_STORED;
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::system::SystemLock;
@@ -63,6 +64,8 @@ pub(super) struct Undo<'i> {
     pub(super) system: Option<&'i SystemLock>,
     /// Where marks of what was live may not be on the device yet.
     pub(super) journal: Option<&'i Journal>,
+    /// People were answered before it was on the device: they may have gone on from it, and what is not there is no edit of theirs.
+    pub(super) may_be_torn: bool,
 }
 
 /// Nothing was live before but what is.
@@ -71,12 +74,15 @@ static NONE: BTreeSet<usize> = BTreeSet::new();
 impl<'i> Undo<'i> {
     /// All of it, by who did it.
     pub(super) fn of(intent: &'i Intent, system: Option<&'i SystemLock>) -> Self {
-        Self { intent, has_names: true, turned: &NONE, system, journal: None }
+        let has_names = true;
+        Self { intent, has_names, turned: &NONE, system, journal: None, may_be_torn: false }
     }
 }
 
 /// Why a transaction gave up that a crash had stopped.
 const INTERRUPTED: &str = "interrupted";
+/// The same where the machine had stopped.
+const POWER_LOST: &str = "the power went before it was on the disk";
 
 impl Transactions {
     /// Ends what crashes left in all projects. A project that is away or in use keeps its journal.
@@ -194,6 +200,10 @@ impl Session {
     }
 
     fn end(&self, mut story: Story) -> Result<Outcome> {
+        let is_later = story.intent.as_ref().is_some_and(|intent| intent.start.is_some());
+        if is_later && let Some(outcome) = self.end_answered(&mut story)? {
+            return Ok(outcome);
+        }
         match &mut story.intent {
             Some(intent) if story.committed => {
                 self.settle_again(&story.begin, intent)?;
@@ -209,6 +219,37 @@ impl Session {
                 self.give_up(&story.begin, intent.as_ref().map(undo), INTERRUPTED)?;
                 Ok(Outcome::Undone)
             }
+        }
+    }
+
+    /// Ends what was answered before it was on the device; `None` where it ends like any other, because nothing but a process has died
+    /// before its commit record.
+    fn end_answered(
+        &self,
+        Story { begin, intent, turned, committed, back }: &mut Story,
+    ) -> Result<Option<Outcome>> {
+        let Some(intent) = intent else { return Ok(None) };
+        let refused = |outcome: Result<()>| outcome.map(|()| Some(Outcome::Undone));
+        if let Some(why) = &back.clone().or_else(|| self.inner.why_refused(&begin.id)) {
+            return refused(self.take_back(begin, intent, turned, why));
+        }
+        let is_here = self.is_of_this_start(intent);
+        if !*committed {
+            return match is_here {
+                true => Ok(None),
+                false => refused(self.take_back(begin, intent, turned, POWER_LOST)),
+            };
+        }
+        if !is_here && let Some(missing) = self.find_missing(begin, intent)? {
+            let why = format!("{POWER_LOST}: {missing}");
+            return refused(self.refuse(begin, intent, turned, &why));
+        }
+        self.settle_again(begin, intent)?;
+        match self.finish(begin, intent) {
+            Err(error) if error.code == NOT_STORED => {
+                refused(self.refuse(begin, intent, turned, &error.message))
+            }
+            ended => ended.map(|()| Some(Outcome::Finished)),
         }
     }
 
@@ -294,7 +335,7 @@ impl Session {
 
     /// Writes down which items are live, before they are settled back: what was live is looked through for a person's edits, and
     /// other contents, which the power may have torn before they were waited for, are not.
-    fn note_turns(
+    pub(super) fn note_turns(
         &self,
         begin: &Begin,
         intent: &Intent,
@@ -304,7 +345,8 @@ impl Session {
         let site = self.site(workshop.as_ref());
         let mut fresh = Vec::new();
         for (index, item) in intent.items.iter().enumerate() {
-            if !turned.contains(&index) && site.is_live(item)? {
+            let is_free = intent.start.is_none() || !site.is_blocked(&item.live);
+            if is_free && !turned.contains(&index) && site.is_live(item)? {
                 fresh.push(index);
             }
         }
@@ -313,9 +355,8 @@ impl Session {
         if turned.is_empty() {
             return Ok(());
         }
-        let Some(mut journal) = Journal::resume(journals, &Unfinished::of(begin))? else {
-            return Ok(());
-        };
+        let which = Unfinished::of(begin);
+        let Some(mut journal) = Journal::resume(disk, journals, &which)? else { return Ok(()) };
         for index in &fresh {
             journal.append(disk, &Record::Turn(*index))?;
         }
@@ -331,13 +372,15 @@ impl Session {
         reason: &str,
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
+        let is_answered = undo.is_some_and(|undo| undo.may_be_torn);
         let _held = match undo {
-            Some(Undo { intent, has_names, turned, system, journal }) => {
-                let undone = match has_names {
+            Some(undo) => {
+                let Undo { intent, system, journal, .. } = undo;
+                let undone = match undo.has_names {
                     true => {
                         let marked = journal.map_or(Ok(()), |it| it.sync(&self.inner.disk));
                         let site = self.site(workshop.as_ref());
-                        marked.and_then(|()| self.undo(&site, begin, intent, turned))
+                        marked.and_then(|()| self.undo(&site, begin, undo))
                     }
                     false => Ok(()),
                 };
@@ -351,6 +394,8 @@ impl Session {
         self.wait_for_kept(&begin.id)?;
         self.remove_staging(&begin.id)?;
         self.inner.forget_fingerprints(&begin.id)?;
+        let kept = is_answered.then(|| self.inner.with_kept(&begin.id, reason));
+        let reason = kept.as_deref().unwrap_or(reason);
         self.inner.database.abort(begin, reason, self.inner.now_ms())?;
         self.dismantle()?;
         journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
@@ -363,25 +408,32 @@ impl Session {
         &self,
         site: &Site<'_>,
         begin: &Begin,
-        intent: &Intent,
-        turned: &BTreeSet<usize>,
+        Undo { intent, turned, may_be_torn, .. }: Undo<'_>,
     ) -> Result<()> {
         let mut was_live = Vec::new();
+        let is_blocked = |item: &Item| may_be_torn && site.is_blocked(&item.live);
         for (position, item) in intent.items.iter().enumerate() {
-            was_live.push(turned.contains(&position) || site.is_live(item)?);
+            let was = turned.contains(&position) || !is_blocked(item) && site.is_live(item)?;
+            was_live.push(was);
         }
-        for item in intent.items.iter().rev() {
-            if site.settle(item, Direction::Back)? == Settled::Foreign {
+        for (position, item) in intent.items.iter().enumerate().rev() {
+            let settled = match may_be_torn {
+                true => self.settle_torn_back(site, begin, (position, item))?,
+                false => site.settle(item, Direction::Back)?,
+            };
+            if settled == Settled::Foreign {
                 tracing::warn!(path = %item.live, "left alone: somebody replaced it after the crash");
             }
         }
-        site.sync(&intent.items, &[])?;
+        let free: Vec<Item> = intent.items.iter().filter(|it| !is_blocked(it)).cloned().collect();
+        site.sync(&free, &[])?;
         site.remove_directories(intent.directories.iter().rev())?;
         if let (Finish::Keep, Some(workshop)) = (&intent.finish, site.workshop) {
             // The new content was live for a while; what a person wrote into it then is theirs.
             for (position, item) in intent.items.iter().enumerate() {
                 let Some(slot) = workshop.find(&[STAGING, &begin.id])? else { continue };
-                if !was_live[position] {
+                // Where the old object could not go back, that is what lies there.
+                if !was_live[position] || may_be_torn && site.has_old(item)? {
                     continue;
                 }
                 let name = fingerprint_name(&begin.id, position);
@@ -393,8 +445,13 @@ impl Session {
                     print => print?,
                 };
                 if let Some(print) = print {
-                    let slot = (&slot, OsStr::new(&item.slot));
-                    self.inner.keep_edits(&begin.id, item.live.as_str(), slot, &print)?;
+                    let (slot, live) = ((&slot, OsStr::new(&item.slot)), item.live.as_str());
+                    match may_be_torn {
+                        true => self
+                            .inner
+                            .keep_edits_that_say_something(&begin.id, live, slot, &print)?,
+                        false => self.inner.keep_edits(&begin.id, live, slot, &print)?,
+                    }
                 }
             }
         }
@@ -429,7 +486,10 @@ impl Session {
 
     /// The part that nobody waits for: what is not needed any more is looked through and deleted.
     fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
-        self.wait_for_rest(&begin.id)?;
+        self.wait_for_rest(&begin.id, intent)?;
+        if intent.start.is_some() {
+            self.note_stored(begin)?;
+        }
         let disk = &self.inner.disk;
         let workshop = Workshop::existing(&self.project)?;
         if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {
@@ -465,7 +525,13 @@ impl Session {
         Site { disk: &self.inner.disk, project: &self.project, workshop }
     }
 
-    fn move_between(&self, workshop: &Workshop, from: &str, to: &str, id: &str) -> Result<()> {
+    pub(super) fn move_between(
+        &self,
+        workshop: &Workshop,
+        from: &str,
+        to: &str,
+        id: &str,
+    ) -> Result<()> {
         let disk = &self.inner.disk;
         let Some(source) = workshop.find(&[from])? else { return Ok(()) };
         let failed = |error: io::Error| Error::io("move", &source.path().join(id), &error);

@@ -198,7 +198,8 @@ impl Session {
         };
         let directories = Vec::new();
         let WayBack { change: system, edited } = self.way_back(&taken)?;
-        Ok(Prepared { taken, intent: Intent { directories, items, finish, system }, drift, edited })
+        let intent = Intent { directories, items, finish, system, start: None };
+        Ok(Prepared { taken, intent, drift, edited })
     }
 
     /// The item that brings back what lay at `live` before the earliest of `steps`.

@@ -23,7 +23,7 @@ use super::tree;
 use crate::error::{Error, Kind, Result};
 
 /// The error of a name at which somebody else was.
-const MEANWHILE: &str = "changed-meanwhile";
+pub(super) const MEANWHILE: &str = "changed-meanwhile";
 
 /// The error of a name that cannot be renamed away.
 pub(super) const CANNOT_MOVE: &str = "cannot-move";
@@ -150,6 +150,26 @@ impl Site<'_> {
         let Some(Places { live: (live, name), .. }) = self.places(item)? else { return Ok(false) };
         let found = live.identity(&name).map_err(|error| Error::io("look at", live.path(), &error));
         Ok(item.new.is_some() && is(found?, item.new))
+    }
+
+    /// Where the new object of an item is: live, or still in its slot. `None` where somebody has put something else there, or where
+    /// there is none.
+    pub(super) fn find_new(&self, item: &Item) -> Result<Option<(Directory, OsString)>> {
+        let Some(Places { live, slot, spare }) = self.places(item)? else { return Ok(None) };
+        let spare = slot.as_ref().and_then(|(slot, _)| slot.again().ok()).map(|it| (it, spare));
+        for (directory, name) in [Some(live), slot, spare].into_iter().flatten() {
+            let found = directory.identity(&name);
+            let found = found.map_err(|error| Error::io("look at", directory.path(), &error))?;
+            if item.new.is_some() && is(found, item.new) {
+                return Ok(Some((directory, name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the old object of an item lies in its slot.
+    pub(super) fn has_old(&self, item: &Item) -> Result<bool> {
+        Ok(item.old.is_some() && is(self.in_slot(item)?, item.old))
     }
 
     /// Whether an item of a committed transaction is not settled: the power went before its names were on the device. Not what

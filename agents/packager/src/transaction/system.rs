@@ -187,7 +187,9 @@ impl Transactions {
         let inner = &self.inner;
         let which = Unfinished::of(&story.begin);
         // Whoever lives writes it still.
-        let Some(mut journal) = Journal::resume(&inner.journals, &which)? else { return Ok(()) };
+        let Some(mut journal) = Journal::resume(&inner.disk, &inner.journals, &which)? else {
+            return Ok(());
+        };
         let _lock = inner.lock_system(Duration::from_secs(SYSTEM_RECOVERY_WAIT_SECONDS))?;
         let story = journal::read(&inner.journals, &which)?.filter(is_at_a_system);
         let intent = story.and_then(|story| story.intent);
@@ -305,7 +307,9 @@ impl Inner {
 impl Session {
     /// What people should know of what was done to the system.
     pub(crate) fn take_notes(&mut self) -> Vec<String> {
-        std::mem::take(self.notes.get_mut().unwrap_or_else(PoisonError::into_inner))
+        let mut notes = self.inner.untold(&self.project.key());
+        notes.append(self.notes.get_mut().unwrap_or_else(PoisonError::into_inner));
+        notes
     }
 
     /// Takes the lock of systems where an intent has a part of one, to be held until the transaction has ended, and refuses where

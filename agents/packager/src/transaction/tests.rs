@@ -5,12 +5,14 @@ mod crash;
 mod drift;
 mod format;
 mod hold;
+mod later;
 mod machine;
 mod mend;
 mod power;
 mod recovery;
 mod rollback;
 mod sequence;
+mod stored;
 mod untrusted;
 mod waits;
 
@@ -28,6 +30,8 @@ struct World {
     _scratch: Option<tempfile::TempDir>,
     project: PathBuf,
     state: PathBuf,
+    /// The start of the machine that transactions are opened in; nothing: each in one of its own.
+    start: Option<String>,
 }
 
 impl World {
@@ -55,7 +59,7 @@ impl World {
     }
 
     fn at(place: &Path) -> Self {
-        Self { _scratch: None, project: place.join("x"), state: place.join("state") }
+        Self { _scratch: None, project: place.join("x"), state: place.join("state"), start: None }
     }
 
     fn furnish(&self) {
@@ -86,7 +90,7 @@ impl World {
     }
 
     fn open_on(&self, disk: Disk) -> Result<Transactions> {
-        Transactions::open_on(&self.state, clock(), disk)
+        Transactions::open_on(&self.state, clock(), disk, self.start.clone())
     }
 
     fn session(&self) -> Session {

@@ -234,7 +234,10 @@ fn carry_out(
         WatchPolicy::Plan => Trigger::Planned,
         WatchPolicy::Approve => Trigger::Approval,
         WatchPolicy::Apply => {
-            task.apply(open()?, &digest, (true, false))?;
+            let applied = task.apply(open()?, &digest, (true, false))?;
+            if let (false, Some(transaction)) = (applied.stored, &applied.transaction) {
+                alone.shop.confirm_one(&project, transaction)?;
+            }
             Trigger::Applied
         }
     };

@@ -12,7 +12,7 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
 const MIGRATIONS: &[&str] =
-    &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM, PACKAGES, BESIDE];
+    &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM, PACKAGES, BESIDE, UNTOLD];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -119,6 +119,16 @@ const PACKAGES: &str = "
     ALTER TABLE transactions ADD COLUMN packages TEXT;
     CREATE INDEX transactions_undone_by ON transactions (undone_by) WHERE undone_by IS NOT NULL;
     CREATE INDEX generations_of ON generations (transaction_id);
+";
+
+/// What the next answer in a project has to tell. A program that does not know it does not know either that a committed transaction
+/// of another start may have to be taken back, and must not touch its journals.
+const UNTOLD: &str = "
+    CREATE TABLE untold (
+        project TEXT NOT NULL,
+        message TEXT NOT NULL,
+        PRIMARY KEY (project, message)
+    ) STRICT;
 ";
 
 /// Opens the database and brings it to this version.

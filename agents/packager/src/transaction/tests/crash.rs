@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::super::disk::{Hook, Verdict};
 use super::super::order::Order;
+use super::later::{THIS_START, answer};
 use super::*;
 
 const CHILD: &str = "BOLIDE_TEST_CRASH";
@@ -61,16 +62,19 @@ enum Deed {
     SecondInstall,
     /// One whose end is left to who takes the lock next.
     LeftInstall,
+    /// One that is answered before the device has it, and confirmed afterwards.
+    AnsweredInstall,
     RollbackOfOne,
     RollbackOfAll,
     ForcedRollback,
     Recovery,
 }
 
-const DEEDS: [Deed; 6] = [
+const DEEDS: [Deed; 7] = [
     Deed::FirstInstall,
     Deed::SecondInstall,
     Deed::LeftInstall,
+    Deed::AnsweredInstall,
     Deed::RollbackOfOne,
     Deed::RollbackOfAll,
     Deed::ForcedRollback,
@@ -105,6 +109,17 @@ impl Deed {
                 let _ = world.lock(&transactions);
                 Ok(())
             }
+            Deed::AnsweredInstall => {
+                // Where an error is made of its note, it waits as ever.
+                install_as(&mut session, "2.0.0", answer())?;
+                // Nobody knows then what is there.
+                let uncertain = |error: Error| Error { code: "commit-uncertain".into(), ..error };
+                let ended = session.confirm().map_err(uncertain)?;
+                match ended.iter().any(|one| one.outcome == Outcome::Undone) {
+                    false => Ok(()),
+                    true => Err(Error::new(Kind::Failed, "not-stored", "it was taken back")),
+                }
+            }
             Deed::RollbackOfOne => session.rollback(None, "uid 0", false).map(drop),
             Deed::ForcedRollback => session.rollback(None, "uid 0", true).map(drop),
             Deed::RollbackOfAll => {
@@ -115,9 +130,22 @@ impl Deed {
         }
     }
 
+    /// Where it is done.
+    fn world(self) -> World {
+        let start = self.start();
+        World { start, ..World::quick() }
+    }
+
+    fn start(self) -> Option<String> {
+        (self == Deed::AnsweredInstall).then(|| THIS_START.to_owned())
+    }
+
     fn operation(self) -> &'static str {
         match self {
-            Deed::FirstInstall | Deed::SecondInstall | Deed::LeftInstall => "add",
+            Deed::FirstInstall
+            | Deed::SecondInstall
+            | Deed::LeftInstall
+            | Deed::AnsweredInstall => "add",
             _ => "rollback",
         }
     }
@@ -135,7 +163,7 @@ fn survey(deed: Deed) -> Survey {
 }
 
 fn survey_in_order(deed: Deed, order: Option<Order>) -> Survey {
-    let world = World::quick();
+    let world = deed.world();
     deed.prepare(&world);
     let old = world.visible();
     let script = Script::in_order(order, usize::MAX, Verdict::Proceed, false);
@@ -158,7 +186,7 @@ fn check(world: &World, deed: Deed, survey: &Survey, what: &str) -> bool {
         entry.operation == deed.operation() && entry.state == State::Committed
     });
     let done = match deed {
-        Deed::SecondInstall | Deed::LeftInstall => {
+        Deed::SecondInstall | Deed::LeftInstall | Deed::AnsweredInstall => {
             done && history.len() == 2 && history[1].state == State::Committed
         }
         _ => done,
@@ -209,12 +237,13 @@ fn crash_in_order(world: &World, deed: Deed, order: Option<Order>, at: usize, ve
 fn the_child_that_is_killed() {
     let Ok(orders) = std::env::var(CHILD) else { return };
     let orders: Vec<_> = orders.split('\n').collect();
-    let world = World::at(Path::new(orders[0]));
+    let mut world = World::at(Path::new(orders[0]));
     let deed = DEEDS
         .into_iter()
         .chain([Deed::Recovery])
         .find(|deed| format!("{deed:?}") == orders[1])
         .unwrap();
+    world.start = deed.start();
     let verdict = if orders[3] == "before" { Verdict::CrashBefore } else { Verdict::CrashAfter };
     let order = (orders[4] == "true").then(Order::default);
     let script = Script::in_order(order, orders[2].parse().unwrap(), verdict, false);
@@ -233,7 +262,7 @@ fn crash_everywhere_in_order(deed: Deed, order: Option<Order>) {
         // After one change is before the next; only a write can also end in its middle.
         let verdicts: &[&str] = if *name == "append" { &["before", "after"] } else { &["before"] };
         for verdict in verdicts {
-            let world = World::quick();
+            let world = deed.world();
             deed.prepare(&world);
             crash_in_order(&world, deed, order, at, verdict);
             let what = format!("{deed:?}, {verdict} point {at} ({name})");
@@ -257,6 +286,11 @@ fn a_crash_anywhere_in_a_later_install_leaves_the_old_or_the_new() {
 #[test]
 fn a_crash_anywhere_before_what_an_answer_did_not_wait_for_leaves_the_old_or_the_new() {
     crash_everywhere(Deed::LeftInstall);
+}
+
+#[test]
+fn a_crash_anywhere_before_or_after_an_answer_leaves_the_old_or_the_new() {
+    crash_everywhere(Deed::AnsweredInstall);
 }
 
 #[test]
@@ -318,7 +352,7 @@ fn an_error_anywhere_changes_nothing_or_everything() {
         for (at, name) in survey.points.iter().enumerate() {
             for errno in [Errno::IO, Errno::NOSPC] {
                 for onwards in [false, true] {
-                    let world = World::quick();
+                    let world = deed.world();
                     deed.prepare(&world);
                     let script = Script::new(at, Verdict::Fail(errno), onwards);
                     let result = deed.run(&world, script.disk());

@@ -176,6 +176,7 @@ fn a_journal_that_is_torn_anywhere_tells_what_came_before() {
         items: Vec::new(),
         finish: Finish::Keep,
         system: None,
+        start: None,
     };
     journal.append(&disk, &Record::Intent(intent)).unwrap();
     let mark = journal.mark();
@@ -250,23 +251,28 @@ fn a_journal_goes_on_without_a_system_that_was_restored() {
         root: "/".to_owned(),
         steps: Vec::new(),
     });
-    let intent =
-        Intent { directories: vec![path("src")], items: Vec::new(), finish: Finish::Keep, system };
+    let intent = Intent {
+        directories: vec![path("src")],
+        items: Vec::new(),
+        finish: Finish::Keep,
+        system,
+        start: None,
+    };
     journal.append(&disk, &Record::Intent(intent.clone())).unwrap();
-    let alive = Journal::resume(&directory, &which).err().unwrap();
+    let alive = Journal::resume(&Disk::default(), &directory, &which).err().unwrap();
     assert_eq!(alive.code, "locked", "its writer lives");
     drop(journal);
     let file = journal::path_of(&directory, &which);
     let torn = [fs::read(&file).unwrap(), b"torn by a crash".to_vec()].concat();
     fs::write(&file, torn).unwrap();
-    let mut journal = Journal::resume(&directory, &which).unwrap().unwrap();
+    let mut journal = Journal::resume(&Disk::default(), &directory, &which).unwrap().unwrap();
     assert_eq!(journal::read(&directory, &which).unwrap().unwrap().intent.as_ref(), Some(&intent));
     journal.append(&disk, &Record::Restored).unwrap();
     let story = journal::read(&directory, &which).unwrap().unwrap();
     assert_eq!(story.intent, Some(Intent { system: None, ..intent }));
     assert!(!story.committed);
     fs::remove_file(&file).unwrap();
-    assert!(Journal::resume(&directory, &which).unwrap().is_none());
+    assert!(Journal::resume(&Disk::default(), &directory, &which).unwrap().is_none());
 }
 
 #[test]

@@ -151,6 +151,7 @@ fn a_full_disk_leaves_the_project_as_it_was() {
     let world = World {
         project: scratch.path().join("small/x"),
         state: scratch.path().join("state"),
+        start: None,
         _scratch: None,
     };
     fs::create_dir(&world.project).unwrap();
@@ -191,6 +192,7 @@ fn a_full_state_directory_leaves_the_project_as_it_was() {
     let world = World {
         project: scratch.path().join("x"),
         state: scratch.path().join("small/state"),
+        start: None,
         _scratch: None,
     };
     fs::create_dir(&world.project).unwrap();
@@ -256,8 +258,7 @@ pub(super) fn overlay() -> Option<Overlay> {
         at("work")
     );
     let second = Mount::new(&memory.join("merged"), "overlay", &options)?;
-    let world =
-        World { _scratch: None, project: memory.join("merged/x"), state: memory.join("state") };
+    let world = World { project: memory.join("merged/x"), ..World::at(&memory) };
     // Dropped in this order: the overlay first.
     Some(Overlay { world, _mounts: [second, first], _scratch: scratch })
 }

@@ -45,7 +45,7 @@ impl Knife {
         Disk { hook: Some(self.clone()) }
     }
 
-    fn waits(&self) -> Vec<&'static str> {
+    pub(super) fn waits(&self) -> Vec<&'static str> {
         let done = self.done.lock().unwrap();
         done.iter().copied().filter(|name| matches!(*name, "fsync" | "syncfs")).collect()
     }
@@ -75,7 +75,7 @@ impl Hook for Knife {
 pub(super) struct Rows(Vec<(PathBuf, Option<Vec<u8>>)>);
 
 impl Rows {
-    fn of(world: &World) -> Self {
+    pub(super) fn of(world: &World) -> Self {
         Self(
             PARTS
                 .map(|part| world.state.join(part))
@@ -123,7 +123,7 @@ pub(super) fn told(world: &World) -> (Unfinished, Story, PathBuf) {
     (which, *story, path)
 }
 
-fn every_file(place: &Path, change: &dyn Fn(&Path)) {
+pub(super) fn every_file(place: &Path, change: &dyn Fn(&Path)) {
     for entry in fs::read_dir(place).into_iter().flatten() {
         let path = entry.unwrap().path();
         match path.symlink_metadata().unwrap().is_dir() {
@@ -293,7 +293,7 @@ fn an_intent_whose_contents_are_torn_changes_nothing() {
 }
 
 /// Makes the exchange of an item once more, which takes it back.
-fn exchange_back(world: &World, item: &Item) {
+pub(super) fn exchange_back(world: &World, item: &Item) {
     let live = world.project.join(item.live.as_str());
     let slot = world.project.join(".bolide").join(&item.area).join(&item.owner).join(&item.slot);
     let here = rustix::fs::CWD;

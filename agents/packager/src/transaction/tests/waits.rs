@@ -89,7 +89,7 @@ fn a_journal_with_the_name_of_an_earlier_version_is_ended_and_gone() {
     let transactions = world.open();
     let (journals, which) = (&transactions.inner.journals, Unfinished::of(&story.begin));
     assert!(journal::read(journals, &which).unwrap().is_some());
-    assert!(journal::Journal::resume(journals, &which).unwrap().is_some());
+    assert!(journal::Journal::resume(&Disk::default(), journals, &which).unwrap().is_some());
 }
 
 #[test]
@@ -195,7 +195,8 @@ fn marks_are_waited_for_before_a_name_goes_back() {
     let (which, story, path) = told(&world);
     lose_marks(&world, &path, &story);
     let transactions = world.open();
-    let resumed = journal::Journal::resume(&transactions.inner.journals, &which).unwrap();
+    let resumed =
+        journal::Journal::resume(&Disk::default(), &transactions.inner.journals, &which).unwrap();
     let mut resumed = resumed.unwrap();
     for index in &story.turned {
         resumed.append(&Disk::default(), &journal::Record::Turn(*index)).unwrap();

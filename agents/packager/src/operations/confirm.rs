@@ -1,0 +1,167 @@
+//! Installations that were answered before the disk had them: confirmed there right after their answers.
+//!
+//! The session of each has its project's lock until then, so whoever comes next waits for that much and builds upon nothing that is
+//! not there. A process that ends in between leaves it to the next one to take the lock. What the disk refuses is taken back: in
+//! history, in the log, in the measures, and in the next answer in that project.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agents_contract::Cancellation;
+
+use super::{Shop, Task};
+use crate::api::ApplyAnswer;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{CONFIRMED_LOOK_BACK, RECOVERY_WAIT_MS, UNCONFIRMED_PROJECTS_MAX};
+use crate::transaction::{Durability, Outcome, Project, Session, State};
+
+/// Who was answered and not confirmed yet.
+pub(crate) struct Unconfirmed {
+    /// What the machine's owner wants.
+    durability: Durability,
+    /// Whether this process goes on when it has answered.
+    stays: AtomicBool,
+    sessions: Mutex<Vec<Session>>,
+    /// Projects in which that did not come to an end, to be tried again after later answers and when this process ends.
+    left: Mutex<Vec<Project>>,
+}
+
+impl Unconfirmed {
+    pub(crate) fn new(durability: Durability) -> Self {
+        Self {
+            durability,
+            stays: AtomicBool::new(false),
+            sessions: Mutex::default(),
+            left: Mutex::default(),
+        }
+    }
+
+    /// This process serves: somebody will call [`Shop::confirm`] after each answer.
+    pub(crate) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub(super) fn stays(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
+
+    /// Whether an installation need not wait.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.durability == Durability::AfterAnswer
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<Project>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a project to be tried again; where there are too many, the next command there does it.
+    fn leave(&self, project: &Project) {
+        let mut left = self.left();
+        let is_known = left.iter().any(|it| it.identity() == project.identity());
+        if !is_known && left.len() < UNCONFIRMED_PROJECTS_MAX {
+            left.extend(project.again());
+        }
+    }
+
+    /// Those of a project, or all.
+    fn take(&self, project: Option<&Project>) -> Vec<Session> {
+        let mut sessions = self.lock();
+        let is_wanted = |it: &mut Session| {
+            project.is_none_or(|project| project.identity() == it.project().identity())
+        };
+        sessions.extract_if(.., is_wanted).collect()
+    }
+}
+
+impl Shop {
+    /// Waits for the disk where somebody was answered before, and tries once more where that had not come to an end.
+    pub(crate) fn confirm(&self) {
+        let left = std::mem::take(&mut *self.unconfirmed.left());
+        self.confirm_all(self.unconfirmed.take(None));
+        for project in left {
+            let Ok(again) = project.again() else { continue };
+            // Whoever has the lock has ended it, or failed and is told.
+            match self.transactions.lock(again, Duration::ZERO, Cancellation::NEVER) {
+                Err(error) if error.code != "locked" => {
+                    let place = project.path().display();
+                    tracing::debug!(project = %place, %error, "still not confirmed");
+                    self.unconfirmed.leave(&project);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The same in one project.
+    pub(super) fn confirm_in(&self, project: &Project) {
+        self.confirm_all(self.unconfirmed.take(Some(project)));
+    }
+
+    /// The same of one transaction for whoever says more of it than an answer: once it is on the disk, or an error where it was taken
+    /// back. Another thread may have begun with it.
+    pub(crate) fn confirm_one(&self, project: &Project, transaction: &str) -> Result<()> {
+        self.confirm_in(project);
+        let wait = Duration::from_millis(RECOVERY_WAIT_MS);
+        // Whoever still has the lock ends it, and what cannot be ended now stands for the present.
+        if let Err(error) = self.transactions.lock(project.again()?, wait, Cancellation::NEVER) {
+            tracing::debug!(%error, "the transaction is not confirmed yet");
+        }
+        let history = self.transactions.history(Some(project), CONFIRMED_LOOK_BACK)?;
+        let entry = history.into_iter().find(|entry| entry.id == transaction);
+        match entry {
+            Some(entry) if entry.state == State::Aborted => {
+                let why = entry.error.unwrap_or_default();
+                let error = Error::new(Kind::Failed, "not-stored", why);
+                Err(error.hint("look at the disk; it is tried again").retryable())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn confirm_all(&self, sessions: Vec<Session>) {
+        for mut session in sessions {
+            let ended = session.confirm();
+            let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
+            if let Some(error) = failed {
+                let project = session.project().path().display();
+                tracing::warn!(%project, %error, "what was installed is not confirmed yet; it is tried again");
+                self.unconfirmed.leave(session.project());
+            }
+        }
+    }
+}
+
+impl Drop for Shop {
+    /// A clean end leaves as little as it can to the next start.
+    fn drop(&mut self) {
+        self.confirm();
+    }
+}
+
+impl Task<'_> {
+    /// Leaves a committed transaction to be confirmed after the answer; here and now where the process ends with its answer.
+    pub(super) fn confirm(&self, mut session: Session, answer: &mut ApplyAnswer) -> Result<()> {
+        let unconfirmed = &self.shop.unconfirmed;
+        if unconfirmed.stays() {
+            unconfirmed.lock().push(session);
+            return Ok(());
+        }
+        let ended = session.confirm()?;
+        if ended.iter().any(|one| one.outcome == Outcome::Undone) {
+            let message = session.take_notes().join("; ");
+            let error = Error::new(Kind::Failed, "not-stored", message);
+            return Err(error.hint("look at the disk, then try again"));
+        }
+        let unfinished = ended.into_iter().find_map(|one| one.error);
+        answer.stored = unfinished.is_none();
+        let left = |error: Error| format!("tidying up is left to the next command: {error}");
+        answer.warnings.extend(unfinished.map(left));
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+//! What was answered before it was on the device: confirmed there right afterwards, or taken back.
+//!
+//! Whoever installs is answered when the new state is visible and in the journal; nobody has waited for the device then. Memory keeps
+//! it through the death of any process, so within one start of the machine a journal says what it always says. The session that made
+//! it keeps the project's lock until all of it is on the device, so that nothing is built upon it before and no error of the device is
+//! told to somebody else. The journal, and with it all that is needed to bring the old state back, goes only then.
+//!
+//! A journal of another start that is still there tells of a loss of power, or of an end of the machine that came as quickly. Names
+//! are then what they were at one moment (`order.rs`), and with each changed one there is the intent's note (`note.rs`). Contents may be
+//! there or not: they are read, all of them, and compared with the fingerprints (`torn.rs`); from the record on that says that the device
+//! has all, nobody looks any more. Only where the commit record, every file, the plan and
+//! its approval are there does the new state stand. Everything else is brought back to the old one, which was on the device before the
+//! transaction began, and history says so. So the tree is the old one or the new one, whatever the device has kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::database::{Step, fingerprint_name};
+use super::directory::Directory;
+use super::durable::tells_of_failures;
+use super::fingerprint::{DAMAGED, Fingerprint, REBUILT_CACHE};
+use super::journal::{Begin, Intent, Item, Journal, Record, Unfinished};
+use super::project::{GENERATIONS, STAGING, Workshop};
+use super::recovery::Undo;
+use super::settle::{Direction, MEANWHILE, Settled, Site};
+use super::start::Start;
+use super::torn::first_torn;
+use super::{Inner, Outcome, Recovered, Session, note, order, tree};
+use crate::error::{Error, Kind, Result};
+use crate::limits::PROJECT_FILE_BYTES_MAX;
+
+/// When whoever installs something is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is visible and survives the death of every process; the disk is waited for right afterwards.
+    #[default]
+    AfterAnswer,
+    /// When it is on the disk.
+    BeforeAnswer,
+}
+
+impl Durability {
+    /// The name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AfterAnswer => "after-answer",
+            Self::BeforeAnswer => "before-answer",
+        }
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::AfterAnswer, Self::BeforeAnswer].into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// The error of a transaction that the device did not take after people were answered.
+pub(super) const NOT_STORED: &str = "not-stored";
+/// What is known of a tree of which nothing is known.
+static NOTHING: Fingerprint = Fingerprint::NOTHING;
+
+impl Session {
+    /// What is in memory of the project's file system now, by a name that is another one when that is lost.
+    fn start_here(&self) -> Option<Start> {
+        let start = self.inner.start.as_ref()?;
+        Some(format!("{start}/{}", order::mounted(self.project.root())?))
+    }
+
+    /// Whether an intent is of this start of the machine, so that all of it is in memory at least.
+    pub(super) fn is_of_this_start(&self, intent: &Intent) -> bool {
+        let here = self.start_here();
+        here.is_some() && here == intent.start
+    }
+
+    /// This start of the machine, where an installation may be answered before the device has it: where names and notes keep their
+    /// order, in all that belongs to it, and the kernel tells what it could not write.
+    pub(super) fn start_to_answer_in(&self, staging: &Directory) -> Result<Option<Start>> {
+        let Some(start) = self.start_here() else { return Ok(None) };
+        let is_ordered = self.order().keeps_journal && tells_of_failures();
+        let is_one = is_ordered && !self.inner.is_apart(staging)?;
+        Ok(is_one.then_some(start))
+    }
+
+    /// Waits until what was answered is on the device, or takes it back. What became of it; nothing where nothing was left, and
+    /// `Pending` where it stands and its end is left to the next one to take the lock.
+    ///
+    /// # Errors
+    /// Where the device refused it and it could not be taken back at once; that is left to the next one, too.
+    pub fn confirm(&mut self) -> Result<Vec<Recovered>> {
+        match self.recover() {
+            Err(error) if !self.inner.refuses_some_of(&self.project.key()) => Ok(vec![Recovered {
+                transaction: String::new(),
+                project: Some(self.project.path().display().to_string()),
+                outcome: Outcome::Pending,
+                error: Some(error),
+            }]),
+            ended => ended,
+        }
+    }
+
+    /// Waits for all that a transaction was answered with, through the descriptor that is older than all of it.
+    pub(super) fn wait_for_answered(&self) -> Result<()> {
+        let root = self.project.root();
+        self.inner.disk.sync_file_system(root).map_err(|error| {
+            let message = format!(
+                "the disk did not take what was installed in `{}`: {error}",
+                self.project.path().display()
+            );
+            Error::new(Kind::Failed, NOT_STORED, message)
+                .hint("it is taken back; look at the disk, then install again")
+        })
+    }
+
+    /// Writes down that the device has all of a transaction: whatever the power does later, it stands, and what is not as it was
+    /// installed is a person's.
+    pub(super) fn note_stored(&self, begin: &Begin) -> Result<()> {
+        let Inner { disk, journals, .. } = &*self.inner;
+        let Some(mut journal) = Journal::resume(disk, journals, &Unfinished::of(begin))? else {
+            return Ok(());
+        };
+        journal.append(disk, &Record::Stored)?;
+        journal.sync(disk)
+    }
+
+    /// Why a committed transaction of another start cannot stand; `None` where all of it is there.
+    pub(super) fn find_missing(&self, begin: &Begin, intent: &Intent) -> Result<Option<String>> {
+        if let Some(digest) = &begin.digest
+            && !self.inner.database.was_agreed_to(digest)?
+        {
+            return Ok(Some("its plan and who agreed to it are not there".to_owned()));
+        }
+        let workshop = Workshop::existing(&self.project)?;
+        let site = self.site(workshop.as_ref());
+        for (position, item) in intent.items.iter().enumerate() {
+            if site.is_blocked(&item.live) {
+                continue;
+            }
+            // What somebody has replaced since is theirs, and what was only taken away has nothing to read.
+            let Some((directory, name)) = site.find_new(item)? else { continue };
+            let name_of_print = fingerprint_name(&begin.id, position);
+            let Ok(Some(print)) = self.inner.load_fingerprint(&name_of_print) else {
+                return Ok(Some(format!("the record of `{}` is not there", item.live)));
+            };
+            if let Some(path) = first_torn(&print, (&directory, &name), item.live.name())? {
+                let path = Path::new(item.live.as_str()).join(path);
+                let path = path.to_string_lossy();
+                let path = path.trim_end_matches('/');
+                return Ok(Some(format!("`{path}` is not what was installed")));
+            }
+            self.remove_torn_cache(&directory, &name)?;
+        }
+        Ok(None)
+    }
+
+    /// Removes npm's own record of a tree, of which there is no fingerprint, where it is not whole: npm reads the tree then.
+    fn remove_torn_cache(&self, directory: &Directory, name: &OsStr) -> Result<()> {
+        let cache = OsStr::new(REBUILT_CACHE);
+        let Ok(tree) = directory.child(name) else { return Ok(()) };
+        let Ok(Some(bytes)) = tree.read_file(cache, PROJECT_FILE_BYTES_MAX) else { return Ok(()) };
+        if serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok() {
+            return Ok(());
+        }
+        let removed = self.inner.disk.unlink(&tree, cache);
+        removed.map_err(|error| Error::io("remove", &tree.path().join(cache), &error))
+    }
+
+    /// Takes back a transaction after people were answered. What a person did to it since is kept aside.
+    pub(super) fn take_back(
+        &self,
+        begin: &Begin,
+        intent: &Intent,
+        turned: &mut BTreeSet<usize>,
+        why: &str,
+    ) -> Result<()> {
+        self.note_turns(begin, intent, turned)?;
+        if let Some(workshop) = Workshop::existing(&self.project)? {
+            self.move_between(&workshop, GENERATIONS, STAGING, &begin.id)?;
+        }
+        let undo = Undo { turned, may_be_torn: true, ..Undo::of(intent, None) };
+        self.give_up(begin, Some(undo), why)?;
+        self.inner.refused().remove(&begin.id);
+        self.inner.taken_back.fetch_add(1, Ordering::Relaxed);
+        let why = self.inner.with_kept(&begin.id, why);
+        self.inner.tell(&self.project.key(), &format!("`{}` was taken back: {why}", begin.id));
+        Ok(())
+    }
+
+    /// Decides for good that a committed transaction is taken back, and does it.
+    pub(super) fn refuse(
+        &self,
+        begin: &Begin,
+        intent: &Intent,
+        turned: &mut BTreeSet<usize>,
+        why: &str,
+    ) -> Result<()> {
+        let Inner { disk, journals, .. } = &*self.inner;
+        tracing::warn!(transaction = %begin.id, why, "a transaction is taken back");
+        self.inner.refused().insert(begin.id.clone(), (begin.key(), why.to_owned()));
+        let marked = Journal::resume(disk, journals, &Unfinished::of(begin)).and_then(|journal| {
+            let Some(mut journal) = journal else { return Ok(()) };
+            journal.append(disk, &Record::Back { why: why.to_owned() })?;
+            journal.sync(disk)
+        });
+        if let Err(error) = marked {
+            tracing::warn!(%error, "cannot write down in the journal that it is taken back");
+            // That needs no more room. A disk like this one may refuse everything; then this process alone knows it.
+            if let Err(error) = note::refuse(disk, journals, &Unfinished::of(begin), why) {
+                tracing::warn!(%error, "nor in its note");
+            }
+        }
+        self.take_back(begin, intent, turned, why)
+    }
+
+    /// Brings an item of a transaction that people were answered with back to its old object. They may have gone on from there, and
+    /// the old one may be gone with `.bolide`: what is in the way of it, or all that there is, stays.
+    pub(super) fn settle_torn_back(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        (position, item): (usize, &Item),
+    ) -> Result<Settled> {
+        if site.is_blocked(&item.live) || self.is_old_torn(site, begin, (position, item))? {
+            self.keep_old(site, begin, item)?;
+            return Ok(Settled::Foreign);
+        }
+        match site.settle(item, Direction::Back) {
+            Err(error) if error.code == MEANWHILE => {
+                if site.has_old(item)? {
+                    self.keep_old(site, begin, item)?;
+                } else if site.is_live(item)? {
+                    self.end_without_old(site, begin, (position, item))?;
+                }
+                Ok(Settled::Foreign)
+            }
+            settled => settled,
+        }
+    }
+
+    /// Keeps what lies in the slot of a name that cannot be brought back.
+    fn keep_old(&self, site: &Site<'_>, begin: &Begin, item: &Item) -> Result<()> {
+        let Some(slot) = site.slot(item)? else { return Ok(()) };
+        if !site.has_old(item)? {
+            return Ok(());
+        }
+        let print = self.print_of_old(begin, item)?;
+        let (slot, live) = ((&slot, OsStr::new(&item.slot)), item.live.as_str());
+        let known = print.as_ref().unwrap_or(&NOTHING);
+        match self.inner.keep_edits_that_say_something(&begin.id, live, slot, known) {
+            // Whole trees that somebody else installed can be installed again, and nobody has to find room for them first.
+            Err(error)
+                if error.code == "disk-full" && print.is_none() && item.environment.is_some() =>
+            {
+                let path = self.project.path().join(live);
+                let message = "was replaced by somebody, and what it was before could not be kept";
+                let what = format!("`{}` {message}: {error}", path.display());
+                self.inner.tell(&self.project.key(), &what);
+                Ok(())
+            }
+            kept => kept,
+        }
+    }
+
+    /// What was installed as the old environment of an item; `None` where it is not known to be ours, and for files, of which nothing
+    /// can be installed again.
+    fn print_of_old(&self, begin: &Begin, item: &Item) -> Result<Option<Fingerprint>> {
+        if item.environment.is_none() {
+            return Ok(None);
+        }
+        let steps = self.inner.database.steps_at(&self.project.key(), &item.live)?;
+        let before = steps.iter().find(|step| step.transaction != begin.id);
+        let is_old = |step: &&Step| {
+            let (Some(new), Some(old)) = (&step.item.new, &item.old) else { return false };
+            new.same_object(old)
+        };
+        let Some(step) = before.filter(is_old) else { return Ok(None) };
+        match self.inner.load_fingerprint(&step.fingerprint_name()) {
+            Err(error) if error.code == DAMAGED => Ok(None),
+            print => print,
+        }
+    }
+
+    /// Whether nothing of the old content of a file is left but its name, and the new one is whole. Somebody may have written the
+    /// old one right before, and waited for no disk.
+    fn is_old_torn(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        (position, item): (usize, &Item),
+    ) -> Result<bool> {
+        let Some(old) = &item.old_sha256 else { return Ok(false) };
+        if !site.has_old(item)? || !site.is_live(item)? {
+            return Ok(false);
+        }
+        let now = site.old_digest(item)?.map(|digest| crate::hex::hex(&digest));
+        let Some((directory, name)) = site.find_new(item)? else { return Ok(false) };
+        let print = self.inner.load_fingerprint(&fingerprint_name(&begin.id, position));
+        let (Ok(Some(print)), false) = (print, now.as_ref() == Some(old)) else {
+            return Ok(false);
+        };
+        let is_torn = first_torn(&print, (&directory, &name), item.live.name())?.is_none();
+        if is_torn {
+            let path = self.project.path().join(item.live.as_str());
+            let message = "stays as it was installed: what was there before did not reach the disk";
+            self.inner.tell(&self.project.key(), &format!("`{}` {message}", path.display()));
+        }
+        Ok(is_torn)
+    }
+
+    /// Somebody has removed `.bolide`, and the old object with it: what had none goes, and all else is better than nothing.
+    fn end_without_old(
+        &self,
+        site: &Site<'_>,
+        begin: &Begin,
+        (position, item): (usize, &Item),
+    ) -> Result<()> {
+        if item.old.is_some() {
+            let path = self.project.path().join(item.live.as_str());
+            let message = "may not be whole, and what was there before is gone; remove it, then install again";
+            self.inner.tell(&self.project.key(), &format!("`{}` {message}", path.display()));
+            return Ok(());
+        }
+        let Some((directory, name)) = site.find_new(item)? else { return Ok(()) };
+        let print = self.inner.load_fingerprint(&fingerprint_name(&begin.id, position));
+        let print = print.ok().flatten().unwrap_or_default();
+        let place = (&directory, name.as_os_str());
+        self.inner.keep_edits_that_say_something(&begin.id, item.live.as_str(), place, &print)?;
+        self.wait_for_kept(&begin.id)?;
+        tree::remove_tree(&self.inner.disk, &directory, &name)
+    }
+}
+
+impl Inner {
+    /// Transactions that are being taken back, whatever could be written of that, with their projects and why.
+    fn refused(&self) -> MutexGuard<'_, BTreeMap<String, (String, String)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a transaction is being taken back.
+    pub(super) fn why_refused(&self, transaction: &str) -> Option<String> {
+        self.refused().get(transaction).map(|(_, why)| why.clone())
+    }
+
+    /// A reason, and where copies of what a person did lie, if there are any.
+    pub(super) fn with_kept(&self, transaction: &str, why: &str) -> String {
+        let kept = self.kept(transaction);
+        match kept.is_dir() {
+            true => format!("{why}; copies of what was edited lie in `{}`", kept.display()),
+            false => why.to_owned(),
+        }
+    }
+
+    fn refuses_some_of(&self, project: &str) -> bool {
+        self.refused().values().any(|(whose, _)| whose == project)
+    }
+
+    /// Remembers something for the next answer in a project, whichever process gives it.
+    fn tell(&self, project: &str, what: &str) {
+        tracing::warn!(what);
+        if let Err(error) = self.database.tell(project, what) {
+            tracing::warn!(%error, "the next answer does not tell that");
+        }
+    }
+
+    /// What nobody was told of yet in a project.
+    pub(super) fn untold(&self, project: &str) -> Vec<String> {
+        self.database.take_untold(project).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read what is to be told");
+            Vec::new()
+        })
+    }
+}
