@@ -123,7 +123,8 @@ impl Error {
     /// on, though it can be read for as long as its pages are in memory.
     pub(crate) fn sync_failed(path: &std::path::Path, source: &std::io::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        let message = format!("the disk did not take what was written to `{}`: {source}", path.display());
+        let message =
+            format!("the disk did not take what was written to `{}`: {source}", path.display());
         let is_full = matches!(source.kind(), StorageFull | QuotaExceeded);
         let hint = match is_full {
             true => "free some space on that file system, then run the command again",

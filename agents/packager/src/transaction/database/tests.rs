@@ -87,7 +87,8 @@ fn a_name_that_another_transaction_has_is_refused_and_changes_nothing_of_the_oth
     let (_place, database) = database();
     let state = || {
         let state = database.read(|connection| {
-            let mut query = connection.prepare("SELECT state FROM transactions WHERE id = 'tx-1'")?;
+            let mut query =
+                connection.prepare("SELECT state FROM transactions WHERE id = 'tx-1'")?;
             query.query_row([], |row| row.get::<_, String>(0)).optional()
         });
         state.expect("a state")
