@@ -45,6 +45,7 @@ SECONDS ?= 60
 fuzz:
 	BOLIDE_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked -p ipc --lib fuzz:: -- --nocapture
 	BOLIDE_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked -p runtime --bin bolide fuzz:: -- --nocapture
+	BOLIDE_FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked -p agents-packager --lib fuzz:: -- --nocapture
 
 ## For toolchains that have miri.
 miri:

@@ -12,6 +12,8 @@ pub mod ecosystem;
 pub mod error;
 mod file_state;
 mod foreign;
+#[cfg(test)]
+mod fuzz;
 pub mod git;
 mod hex;
 pub mod install;

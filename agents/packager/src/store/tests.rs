@@ -13,6 +13,7 @@ use crate::unpack::attacks::forge::{self, file, tarball};
 mod births;
 mod collecting;
 mod fresh;
+mod fuzz;
 mod lending;
 mod prepared;
 

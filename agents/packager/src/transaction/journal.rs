@@ -529,7 +529,7 @@ pub(super) fn remove_one(disk: &Disk, directory: &Directory, which: &Unfinished)
 }
 
 /// All records before the first one that does not check, and how many bytes are left from there.
-fn decode(bytes: &[u8]) -> (Vec<Record>, usize) {
+pub(super) fn decode(bytes: &[u8]) -> (Vec<Record>, usize) {
     let mut records = Vec::new();
     let Some(mut rest) = bytes.strip_prefix(MAGIC.as_slice()) else {
         return (records, bytes.len());
@@ -544,7 +544,7 @@ fn decode(bytes: &[u8]) -> (Vec<Record>, usize) {
 /// Whether these can be the bytes of a journal whose first record was not on the device when the power went: nothing, or a part of
 /// that record, and zeroes after it where the file was longer. All else was damaged later, and what it told may be the only thing
 /// that knows where old contents are.
-fn is_torn(bytes: &[u8]) -> bool {
+pub(super) fn is_torn(bytes: &[u8]) -> bool {
     let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let written = bytes.get(..written).unwrap_or_default();
     let Some((magic, rest)) = written.split_first_chunk::<8>() else {

@@ -4,6 +4,7 @@ mod commit;
 mod crash;
 mod drift;
 mod format;
+mod fuzz;
 mod hold;
 mod later;
 mod machine;

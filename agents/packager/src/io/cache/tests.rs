@@ -222,4 +222,5 @@ fn keys_differ_by_each_part() {
     assert_eq!(keys[1], Key::new("npm", &two, Some(&credentials), "a"));
 }
 
+mod fuzz;
 mod packs_of_several;

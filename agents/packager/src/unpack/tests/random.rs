@@ -13,7 +13,7 @@ fn drain(content: &mut dyn Read) -> Result<(), Refusal> {
     std::io::copy(content, &mut std::io::sink()).map(drop).map_err(Refusal::from_read)
 }
 
-fn read_all(bytes: &[u8]) {
+pub(super) fn read_all(bytes: &[u8]) {
     for layout in [Layout::Npm, Layout::Crate { folder: "demo-1.0.0" }] {
         let _ = tarballs::read(Source::Bytes(bytes), layout, |entry, content| {
             assert!(names::check(&entry.path).is_ok());
@@ -35,7 +35,7 @@ fn read_all(bytes: &[u8]) {
     }
 }
 
-fn honest_tarball() -> Vec<u8> {
+pub(super) fn honest_tarball() -> Vec<u8> {
     tarball(&[
         pax(b'x', &[("path", "demo-1.0.0/long")]),
         file("x", b"abc"),
@@ -44,7 +44,7 @@ fn honest_tarball() -> Vec<u8> {
 }
 
 /// The stream inside, so that mutations reach the tar reader and not only the decompressor.
-fn unpacked() -> Vec<u8> {
+pub(super) fn unpacked() -> Vec<u8> {
     let mut bytes = Vec::new();
     flate2::read::GzDecoder::new(&honest_tarball()[..]).read_to_end(&mut bytes).expect("honest");
     bytes
@@ -66,7 +66,7 @@ fn mutate(
 }
 
 /// A tar stream whose headers have right checksums again.
-fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn resealed(mut bytes: Vec<u8>) -> Vec<u8> {
     for block in bytes.chunks_exact_mut(512) {
         if &block[257..262] == b"ustar" {
             crate::unpack::attacks::forge::seal(block.try_into().expect("a block"));

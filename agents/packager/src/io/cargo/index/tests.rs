@@ -284,3 +284,30 @@ proptest! {
         let _ = parse(line.to_string().as_bytes(), "serde");
     }
 }
+
+mod fuzz {
+    use super::{Crate, RegistryConfig, SUM, parse, unpacked};
+    use crate::fuzz::{changed, fuzz};
+
+    const LINE: &str = r#"{"name":"serde","vers":"1.0.0","deps":[{"name":"a","req":"^1, <1.5","features":["x"],"optional":true,
+"default_features":false,"target":"cfg(unix)","kind":"dev","registry":null,"package":"b"}],"cksum":"SUM","features":{"default":["a"]},
+"features2":{"y":["dep:a","a?/z"]},"yanked":false,"links":"z","v":2,"rust_version":"1.60"}"#;
+
+    #[test]
+    fn files_are_packed_as_they_were_read() {
+        let honest = LINE.replace('\n', "").replace("SUM", SUM);
+        let more = honest.replace("1.0.0", "2.0.0-rc.1+b");
+        let (two, config) = (
+            format!("{honest}\n{more}"),
+            r#"{"dl":"https://h/{crate}","api":null,"auth-required":true}"#,
+        );
+        fuzz(400, |chance| {
+            let text = changed(chance, &[&honest, &two, config]);
+            let _ = RegistryConfig::parse(text.as_bytes());
+            let Ok(found) = parse(text.as_bytes(), "serde") else { return };
+            let again = Crate::open(found.archive()).expect("whole");
+            let all = |one: &Crate| one.versions().map(unpacked).collect::<Vec<_>>();
+            assert_eq!(all(&again), all(&found));
+        });
+    }
+}

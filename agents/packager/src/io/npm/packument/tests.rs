@@ -265,3 +265,20 @@ proptest! {
         let _ = integrity(&text);
     }
 }
+
+mod fuzz {
+    use super::assert_packs;
+    use crate::fuzz::{changed, fuzz};
+
+    const PACKUMENT: &str = r#"{"name":"a","dist-tags":{"latest":"1.0.0"},"time":{"1.0.0":"2020-01-02T03:04:05.678Z"},"versions":{
+"1.0.0":{"name":"a","version":"1.0.0","dependencies":{"b":"^1","@s/c":"npm:d@2"},"optionalDependencies":{"b":"1"},
+"peerDependencies":{"p":">=1"},"peerDependenciesMeta":{"p":{"optional":true}},"bundleDependencies":["b"],"bin":{"a":"./a.js"},
+"engines":{"node":">=4"},"os":["!win32","linux"],"cpu":"x64","libc":["glibc"],"hasInstallScript":true,"deprecated":"no",
+"dist":{"tarball":"https://files.example.invalid/a-1.0.0.tgz","integrity":"sha512-AA==","shasum":"00","unpackedSize":7}},
+"1.0.1-rc.1":{"dist":{"tarball":"a.tgz"}}}}"#;
+
+    #[test]
+    fn packing_at_once_is_packing_the_value() {
+        fuzz(400, |chance| assert_packs(changed(chance, &[PACKUMENT]).as_bytes()));
+    }
+}

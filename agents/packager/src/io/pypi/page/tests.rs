@@ -207,3 +207,26 @@ proptest! {
         let _ = file_name::parse(&file, &name());
     }
 }
+
+mod fuzz {
+    use super::{JSON, address, name, parse};
+    use crate::fuzz::{changed, fuzz};
+
+    const PAGES: [&str; 2] = [
+        r#"{"meta":{"api-version":"1.1"},"name":"a-b","versions":["1.0"],"files":[{"filename":"a_b-1.0-py3-none-any.whl",
+"url":"../a_b-1.0-py3-none-any.whl","hashes":{"sha256":"00"},"requires-python":">=3.8","yanked":"why","size":3,
+"upload-time":"2020-01-02T03:04:05.678Z","core-metadata":{"sha256":"00"},"dist-info-metadata":true}]}"#,
+        "<!DOCTYPE html><html><head><base href='https://h.example.invalid/x/'><meta name='pypi:repository-version' content='1.0'></head>\
+<body><a href='a_b-1.0.tar.gz#sha256=00' data-requires-python='&gt;=3.8' data-yanked='' data-core-metadata='true'>a_b-1.0.tar.gz</a><!-- <a --><br/></body></html>",
+    ];
+
+    #[test]
+    fn pages_are_read_or_refused() {
+        fuzz(400, |chance| {
+            let text = changed(chance, &PAGES);
+            for kind in [JSON, "text/html"] {
+                let _ = parse(text.as_bytes(), kind, &name(), &address());
+            }
+        });
+    }
+}
