@@ -1,5 +1,6 @@
 //! METADATA files: headers in the manner of mail, of which resolution needs a handful.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use pep440_rs::{Version, VersionSpecifiers};
@@ -169,7 +170,20 @@ fn parse_requirement(text: &str) -> Result<Requirement, String> {
     if !has_meaningful_comparisons(text) {
         return Err("`~=` compares versions only".to_owned());
     }
-    Requirement::from_str(text).map_err(|error| error.message.to_string())
+    Requirement::from_str(&with_plain_marker(text)?).map_err(|error| error.message.to_string())
+}
+
+/// The same with spaces in its marker where other white space stands. Nothing but ASCII belongs there (PEP 508), not between
+/// quotes either; the parser panics at some of the rest.
+fn with_plain_marker(text: &str) -> Result<Cow<'_, str>, String> {
+    let Some((head, marker)) = text.split_once(';').filter(|(_, marker)| !marker.is_ascii()) else {
+        return Ok(Cow::Borrowed(text));
+    };
+    let marker: String = marker.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    match marker.is_ascii() {
+        true => Ok(Cow::Owned(format!("{head};{marker}"))),
+        false => Err("a character that is not ASCII stands behind the `;`".to_owned()),
+    }
 }
 
 /// Whether the names of the package and its extras end as names do; the parser panics where they do not.

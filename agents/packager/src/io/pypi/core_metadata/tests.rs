@@ -130,6 +130,20 @@ fn a_senseless_comparison_does_not_stop_all_markers() {
 }
 
 #[test]
+fn only_ascii_stands_behind_a_requirement() {
+    for marker in
+        ["os_name == 'x'é", "os_name == 'x' é", "os_name == 'x' andé 1", "é", "os_name == 'é'"]
+    {
+        for head in ["c", "c>=1", "c @ https://h.example.invalid/;'/c.whl "] {
+            assert!(requirement(&format!("{head}; {marker}")).is_err(), "{head}; {marker}");
+        }
+    }
+    let spaced = requirement("c>=1 ;\u{a0}os_name == 'x'\u{2003}and\u{a0}extra == 'y'");
+    assert_eq!(spaced, Ok(requirement_of("c>=1 ; os_name == 'x' and extra == 'y'")));
+    assert!(requirement("c @ file:///home/é/c.whl").is_ok());
+}
+
+#[test]
 fn environment_variables_are_not_handed_out() {
     let error = requirement("c @ https://evil.example.invalid/${HOME}/c.whl").expect_err("refused");
     assert!(error.contains("environment variable"), "{error}");
