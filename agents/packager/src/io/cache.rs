@@ -2,7 +2,7 @@
 //!
 //! Of an answer a pack holds a header (the key and the validators), the archive that is read instead of the body where it can be (it
 //! may be missing), and the body; where they begin, and when the answer was last confirmed, stands in the pack's index. The directory
-//! is ours alone (0700), since answers may be private; the key is a hash of what was asked, of whom, and with which credential.
+//! is ours alone (0700), since answers may be private; the key is a hash of what was asked, of whom, and with which credentials.
 
 pub(crate) mod memory;
 mod packs;
@@ -30,24 +30,38 @@ use super::secret::Credentials;
 /// Header: a few validators; servers that send more get no revalidation.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// What was asked, of whom, with which credential: a SHA-256.
+/// What was asked, of whom, with which credentials: a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Key([u8; 32]);
 
 impl Key {
-    /// The key of `what` (a name, a file's hash) of kind `kind` at `endpoint`.
+    /// The key of `what` (a name, a file's hash) of kind `kind` at `endpoint`, with every credential that somebody may be shown who is
+    /// asked beneath it: one may be for a single package.
     pub(crate) fn new(
         kind: &str,
         endpoint: &Url,
         credentials: Option<&Credentials>,
         what: &str,
     ) -> Self {
+        Self::of(&[kind.as_bytes(), what.as_bytes()], endpoint, credentials)
+    }
+
+    /// The same where this one is asked as well: what it says, and to whom, is part of the answer.
+    pub(crate) fn and(self, endpoint: &Url, credentials: Option<&Credentials>) -> Self {
+        Self::of(&[&self.0], endpoint, credentials)
+    }
+
+    fn of(what: &[&[u8]], endpoint: &Url, credentials: Option<&Credentials>) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-        let credential = credentials.and_then(|credentials| credentials.for_url(endpoint));
-        let credential = credential.map_or(&b""[..], |(_, credential)| credential.key_bytes());
-        for part in [kind.as_bytes(), endpoint.as_str().as_bytes(), credential, what.as_bytes()] {
+        let mut put = |part: &[u8]| {
             context.update(&(part.len() as u64).to_le_bytes());
             context.update(part);
+        };
+        what.iter().for_each(|part| put(part));
+        put(endpoint.as_str().as_bytes());
+        for (place, credential) in credentials.iter().flat_map(|all| all.beneath(endpoint)) {
+            put(place.path().as_bytes());
+            put(credential.key_bytes());
         }
         let mut bytes = [0; 32];
         bytes.copy_from_slice(context.finish().as_ref());
