@@ -32,7 +32,9 @@ const HEADER_BYTES_MAX: usize = 16 << 10;
 
 /// What was asked, of whom, with which credentials: a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct Key([u8; KEY_BYTES]);
+
+const KEY_BYTES: usize = 32;
 
 impl Key {
     /// The key of `what` (a name, a file's hash) of kind `kind` at `endpoint`, with every credential that somebody may be shown who is
@@ -296,16 +298,30 @@ impl Disk {
         })
     }
 
-    /// Forgets an answer.
+    /// Forgets an answer, also where nothing can be written.
     pub(crate) fn remove(&self, key: Key) {
         // Mostly it was not there.
-        if self.known().find(key).is_some() {
-            self.append(key, None, |own, written| own.note(key, Record::gone(written)));
+        if self.known().find(key).is_none() {
+            return;
         }
+        let mut is_noted = false;
+        self.append(key, None, |own, written| {
+            own.note(key, Record::gone(written)).inspect(|()| is_noted = true)
+        });
+        if is_noted {
+            return;
+        }
+        // A full disk has room for what takes none.
+        let mut known = lock(&self.known);
+        let spoiled = known.spot(key).map(|(number, at)| packs::spoil(&self.directory, number, at));
+        if let Some(Err(error)) = spoiled {
+            tracing::debug!(path = %self.directory.display(), %error, "cannot forget what is gone");
+        }
+        known.lose(key);
     }
 
-    /// Appends what `job` does, which is told when it is written. Not where there is a later answer than the one that it is about. Whether it is
-    /// time to [`Disk::sweep`].
+    /// Appends what `job` does, which is told when it is written. Not where there is a later answer than the one that it is about, as far as
+    /// one can know: another process may be writing it now. Whether it is time to [`Disk::sweep`].
     fn append(
         &self,
         key: Key,
@@ -319,13 +335,16 @@ impl Disk {
         }
         let mut is_first = false;
         let append = || -> std::io::Result<()> {
-            is_first = self.take(own)?;
+            let taken = self.take(own);
+            // Where none is to be had, there may be too many.
+            is_first = own.is_none() || taken.as_ref().is_ok_and(|is_new| *is_new);
+            taken?;
             let Some(own) = own.as_mut() else {
                 return Err(std::io::Error::other("too many processes keep metadata here"));
             };
             let mut known = self.known();
             if let Some(Stored { record, files, .. }) = before {
-                known.catch_up();
+                known.look(&self.directory, Duration::ZERO);
                 if !known.counts(key, record, files) {
                     return Ok(());
                 }
