@@ -299,6 +299,10 @@ impl Resource for CrateResource {
         self.key
     }
 
+    fn place(&self) -> Key {
+        self.resolved.key("cargo", "")
+    }
+
     fn title(&self) -> String {
         format!("cargo:{}", self.name)
     }

@@ -241,6 +241,12 @@ impl Resource for PackumentResource {
         self.key
     }
 
+    fn place(&self) -> Key {
+        let Resolved { endpoint, http } = &*self.maker.resolved;
+        let key = Key::new("npm", self.registry(), Some(&endpoint.credentials), "");
+        http.mirrors.key(key, &endpoint.credentials)
+    }
+
     fn title(&self) -> String {
         format!("npm:{}", self.name)
     }

@@ -246,6 +246,10 @@ impl Resource for ProjectResource {
         self.key
     }
 
+    fn place(&self) -> Key {
+        self.maker.key("pypi", &self.name, "")
+    }
+
     fn title(&self) -> String {
         format!("pypi:{}", self.name)
     }

@@ -53,6 +53,11 @@ fn an_unknown_package_is_told_with_near_names() {
     assert_eq!(error.hint.as_deref(), Some("did you mean `express`?"));
     client.npm().packument("expres").expect_err("still unknown");
     assert_eq!(server.paths().len(), 2);
+    // What another registry has is no hint.
+    let other = Server::start(|_| Reply::status(404));
+    let request = World::with("npm", &other.url()).request;
+    let error = client.with_request(request).npm().packument("expres").expect_err("unknown");
+    assert!(!error.hint.expect("advice").contains("express"));
 }
 
 #[test]
@@ -411,4 +416,31 @@ fn no_announcement_is_lost_where_there_are_many() {
     }
     settle(&client);
     assert_eq!(server.paths().len(), count);
+}
+
+/// Names one more than it is asked about.
+struct Chain;
+
+impl Ahead for Chain {
+    fn after(&self, packument: &Arc<Packument>) -> Vec<String> {
+        let number: usize = packument.name[1..].parse().expect("a number");
+        vec![format!("p{}", number + 1)]
+    }
+}
+
+#[test]
+fn what_is_in_memory_is_walked_through_to_its_end_whatever_its_length() {
+    let server = Server::start(any);
+    let client = World::with("npm", &server.url()).client();
+    let last = 4 * crate::io::limits::LEADS_WHERE_IT_ARRIVES_MAX;
+    for number in 1..last {
+        client.npm().packument(&format!("p{number}")).expect("given");
+    }
+    let ahead: Arc<dyn Ahead> = Arc::new(Chain);
+    client.npm().follow(&ahead);
+    client.npm().packument("p0").expect("given");
+    let last = format!("/p{last}");
+    while !server.paths().contains(&last) {
+        std::thread::yield_now();
+    }
 }

@@ -7,13 +7,13 @@ use std::io::Result;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxBuildHasher;
 
 use super::own::Own;
 use super::{Identity, MAGIC, data_path, index_path, numbers, options};
-use crate::io::cache::record::{RECORD_BYTES, Record};
+use crate::io::cache::record::{RECORD_BYTES, Record, nanoseconds};
 use crate::io::cache::{KEY_BYTES, Key};
 use crate::io::limits::{DISK_INDEX_BYTES_READ_MAX, INDEX_LINES_AT_ONCE};
 
@@ -65,9 +65,17 @@ impl Known {
         (!record.is_gone).then_some((*number, record.offset))
     }
 
-    /// When the line about it was written that counts.
-    pub(in crate::io::cache) fn written(&self, key: Key) -> Option<u64> {
-        self.lines.get(&key).map(|(record, _)| record.written)
+    /// What a line about it says of when it was written, if that is now: after what is known, whatever the clock says. It was wrong when
+    /// that was written, or is now.
+    pub(in crate::io::cache) fn next(&self, key: Key) -> u64 {
+        let after = self.lines.get(&key).map(|(record, _)| record.written.saturating_add(1));
+        nanoseconds(SystemTime::now()).max(after.unwrap_or_default())
+    }
+
+    /// Whether anything is known of it.
+    #[cfg(test)]
+    pub(in crate::io::cache) fn has_line(&self, key: Key) -> bool {
+        self.lines.contains_key(&key)
     }
 
     /// Whether that is what is known, and not a later one.

@@ -89,7 +89,7 @@ fn what_was_written_stays_known_whoever_looks() {
             lock(&one.known).look(&one.directory, Duration::ZERO);
             Ok(())
         });
-        assert!(lock(&one.known).written(key("between")).is_some());
+        assert!(lock(&one.known).has_line(key("between")));
     }
     assert!((0..4).all(|round| body(&one, &format!("mine {round}")).is_some()));
 }
