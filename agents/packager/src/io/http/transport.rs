@@ -70,11 +70,13 @@ impl Transport {
     }
 }
 
+/// How the CA files were that are trusted: one that is exchanged, or gone, counts from the next request on.
+type Files = Vec<Option<FileState>>;
+
 /// All pools of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Transports {
-    /// With how the CA files were that they trust: one that is exchanged, or gone, counts from the next request on.
-    pools: Mutex<HashMap<TransportSettings, (Vec<Option<FileState>>, Arc<Transport>)>>,
+    pools: Mutex<HashMap<TransportSettings, (Files, Arc<Transport>)>>,
     machine: Arc<Machine>,
 }
 
@@ -87,7 +89,7 @@ impl Transports {
     ) -> Result<Arc<Transport>> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         // Before they are read: who changes one meanwhile is noticed the next time.
-        let files: Vec<_> = settings.authorities.iter().map(|path| FileState::at(path)).collect();
+        let files: Files = settings.authorities.iter().map(|path| FileState::at(path)).collect();
         let known = pools.get(settings).filter(|(known, _)| *known == files);
         let transport = known.map(|(_, transport)| Arc::clone(transport)).unwrap_or_default();
         if !is_offline && transport.0.get().is_none() {
