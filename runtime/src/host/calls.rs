@@ -56,22 +56,23 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Runs on a thread that does nothing else meanwhile, after it was counted as started. A thread that cannot be had is an error answer.
-    pub(super) fn start(self, shared: &Arc<Shared>) {
-        let (lane, request, link) = (self.link.lane, self.request.id, Arc::clone(&self.link));
+    /// Runs on a thread that does nothing else meanwhile, after it was counted as started. A thread that cannot be had is an error answer;
+    /// whether one was had. Called by the serving thread, which must not tell itself anything: where there is no room for a notice, nobody
+    /// would make any.
+    pub(super) fn start(self, shared: &Arc<Shared>) -> bool {
+        let (request, link) = (self.request.id, Arc::clone(&self.link));
         let deadline = self.request.deadline;
         let own = Arc::clone(shared);
         let call = move || {
             self.run(&own);
             own.put_away();
         };
-        if let Err(error) = shared.threads.run(Box::new(call)) {
-            let refusal = tool_error("busy", format!("no thread for the call: {error}"), true);
-            debug!("a call is refused for want of a thread");
-            link.refuse(request, &refusal, deadline);
-            shared.counters.ended(&Outcome::Failed { kind: refusal.code }, 0);
-            shared.tell(Notice::Ended { lane, request });
-        }
+        let Err(error) = shared.threads.run(Box::new(call)) else { return true };
+        let refusal = tool_error("busy", format!("no thread for the call: {error}"), true);
+        debug!("a call is refused for want of a thread");
+        link.refuse(request, &refusal, deadline);
+        shared.counters.ended(&Outcome::Failed { kind: refusal.code }, 0);
+        false
     }
 
     fn run(self, shared: &Shared) {

@@ -502,7 +502,9 @@ impl Server {
             let (cancellation, place) = (call.cancellation.clone(), call.link.account.begin());
             self.running.insert(key, Running { cancellation, _place: place });
             self.shared.counters.started();
-            call.start(&self.shared);
+            if !call.start(&self.shared) {
+                self.running.remove(&key);
+            }
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Of an answer a pack holds a header (the key and the validators), the archive that is read instead of the body where it can be (it
 //! may be missing), and the body; where they begin, and when the answer was last confirmed, stands in the pack's index. The directory
-//! is ours alone (0700), since answers may be private; the key is a hash of what was asked, of whom, and with which credential.
+//! is ours alone (0700), since answers may be private; the key is a hash of what was asked, of whom, and with which credentials.
 
 pub(crate) mod memory;
 mod packs;
@@ -20,34 +20,51 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use self::packs::{Bounds, Files, Known, Lock, Own, Place};
-use self::record::{Record, nanoseconds};
+use self::record::Record;
 use super::http::Validators;
 use super::limits::{
-    DISK_BYTES_MAX, DISK_INDEX_BYTES_MAX, DISK_LOOK_INTERVAL, DISK_WRITES_PER_SWEEP,
+    DISK_BYTES_MAX, DISK_INDEX_BYTES_MAX, DISK_LOOK_INTERVAL, DISK_STALL, DISK_STALLED_FOR,
+    DISK_WRITES_PER_SWEEP,
 };
 use super::secret::Credentials;
 
 /// Header: a few validators; servers that send more get no revalidation.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 
-/// What was asked, of whom, with which credential: a SHA-256.
+/// What was asked, of whom, with which credentials: a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Key([u8; 32]);
+pub(crate) struct Key([u8; KEY_BYTES]);
+
+const KEY_BYTES: usize = 32;
 
 impl Key {
-    /// The key of `what` (a name, a file's hash) of kind `kind` at `endpoint`.
+    /// The key of `what` (a name, a file's hash) of kind `kind` at `endpoint`, with every credential that somebody may be shown who is
+    /// asked beneath it: one may be for a single package.
     pub(crate) fn new(
         kind: &str,
         endpoint: &Url,
         credentials: Option<&Credentials>,
         what: &str,
     ) -> Self {
+        Self::of(&[kind.as_bytes(), what.as_bytes()], endpoint, credentials)
+    }
+
+    /// The same where this one is asked as well: what it says, and to whom, is part of the answer.
+    pub(crate) fn and(self, endpoint: &Url, credentials: Option<&Credentials>) -> Self {
+        Self::of(&[&self.0], endpoint, credentials)
+    }
+
+    fn of(what: &[&[u8]], endpoint: &Url, credentials: Option<&Credentials>) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-        let credential = credentials.and_then(|credentials| credentials.for_url(endpoint));
-        let credential = credential.map_or(&b""[..], |(_, credential)| credential.key_bytes());
-        for part in [kind.as_bytes(), endpoint.as_str().as_bytes(), credential, what.as_bytes()] {
+        let mut put = |part: &[u8]| {
             context.update(&(part.len() as u64).to_le_bytes());
             context.update(part);
+        };
+        what.iter().for_each(|part| put(part));
+        put(endpoint.as_str().as_bytes());
+        for (place, credential) in credentials.iter().flat_map(|all| all.beneath(endpoint)) {
+            put(place.path().as_bytes());
+            put(credential.key_bytes());
         }
         let mut bytes = [0; 32];
         bytes.copy_from_slice(context.finish().as_ref());
@@ -160,6 +177,62 @@ struct Writer {
     own: Option<Own>,
     /// When there was none to be had, or it could not be written to: a thousand answers need not try it each.
     refused: Option<Instant>,
+    /// When the disk kept somebody waiting who must not wait.
+    stalled: Option<Instant>,
+}
+
+impl Writer {
+    /// What was written at once took so long.
+    fn note(&mut self, took: Duration, now: Instant) {
+        if took >= DISK_STALL {
+            self.stalled = Some(now);
+        }
+    }
+}
+
+/// An answer as it is written.
+struct Form<'a> {
+    key: Key,
+    header: Vec<u8>,
+    archive: &'a [u8],
+    body: &'a [u8],
+    record: Record,
+}
+
+impl<'a> Form<'a> {
+    /// Nothing for what is larger than a line can say.
+    fn new(
+        key: Key,
+        validators: &Validators,
+        (archive, body): (&'a [u8], &'a [u8]),
+        confirmed: SystemTime,
+    ) -> Option<Self> {
+        let mut header = key.0.to_vec();
+        let written =
+            serde_json::to_writer(&mut header, &Header { validators: validators.clone() });
+        if written.is_err() || header.len() > key.0.len() + HEADER_BYTES_MAX {
+            header.truncate(key.0.len());
+            header.extend_from_slice(b"{}");
+        }
+        let bytes = |part: &[u8]| u32::try_from(part.len()).ok();
+        let record = Record {
+            is_gone: false,
+            offset: 0,
+            header_bytes: bytes(&header)?,
+            archive_bytes: bytes(archive)?,
+            body_bytes: bytes(body)?,
+            header_crc: crc(&header),
+            body_crc: crc(body),
+            confirmed,
+            written: 0,
+        };
+        Some(Self { key, header, archive, body, record })
+    }
+
+    fn append(&self, own: &mut Own, written: u64) -> std::io::Result<()> {
+        let mut parts = [&self.header, self.archive, self.body].map(IoSlice::new);
+        own.append(self.key, Record { written, ..self.record }, &mut parts)
+    }
 }
 
 impl Disk {
@@ -212,57 +285,54 @@ impl Disk {
 
     /// Keeps an answer that came now. Failing to costs only time later, so it is logged and not reported. Whether it is time to
     /// [`Disk::sweep`].
-    pub(crate) fn write(
+    pub(crate) fn write(&self, key: Key, validators: &Validators, parts: (&[u8], &[u8])) -> bool {
+        let form = Form::new(key, validators, parts, SystemTime::now());
+        form.is_some_and(|form| self.append(key, None, |own, written| form.append(own, written)))
+    }
+
+    /// The same for who must not wait, neither for others nor for a disk that made somebody wait lately: a small answer, into the pack
+    /// that there is. Nothing where it was not written so.
+    pub(crate) fn write_at_once(
         &self,
         key: Key,
         validators: &Validators,
-        (archive, body): (&[u8], &[u8]),
-    ) -> bool {
-        let now = SystemTime::now();
-        self.keep((key, None), validators, (archive, body), now)
+        parts: (&[u8], &[u8]),
+    ) -> Option<bool> {
+        let mut writer = self.writer.try_lock().ok()?;
+        let mut known = self.known.try_lock().ok()?;
+        let is_stalled = writer.stalled.is_some_and(|it| it.elapsed() < DISK_STALLED_FOR);
+        // What others wrote is looked for by who may wait.
+        if is_stalled || !known.is_recent(self.look_interval) {
+            return None;
+        }
+        let own = writer.own.as_mut().filter(|own| !own.is_full(self.bounds))?;
+        let form = Form::new(key, validators, parts, SystemTime::now())?;
+        let began = Instant::now();
+        let written = own.stands(&self.directory).then(|| {
+            form.append(own, known.next(key))?;
+            known.follow(&self.directory, own);
+            Ok(())
+        });
+        writer.note(began.elapsed(), Instant::now());
+        match written? {
+            Ok(()) => Some(self.is_time_to_sweep()),
+            Err(error) => {
+                self.refuse(&mut writer, &error);
+                Some(false)
+            }
+        }
     }
 
     /// Keeps an answer in another form, confirmed at that time, unless there is a later one. Whether it is time to [`Disk::sweep`].
     pub(crate) fn rewrite(
         &self,
         stored: &Stored,
-        (archive, body): (&[u8], &[u8]),
+        parts: (&[u8], &[u8]),
         confirmed: SystemTime,
     ) -> bool {
-        self.keep((stored.key, Some(stored)), &stored.validators, (archive, body), confirmed)
-    }
-
-    fn keep(
-        &self,
-        (key, before): (Key, Option<&Stored>),
-        validators: &Validators,
-        (archive, body): (&[u8], &[u8]),
-        confirmed: SystemTime,
-    ) -> bool {
-        let mut header = key.0.to_vec();
-        let written =
-            serde_json::to_writer(&mut header, &Header { validators: validators.clone() });
-        if written.is_err() || header.len() > key.0.len() + HEADER_BYTES_MAX {
-            header.truncate(key.0.len());
-            header.extend_from_slice(b"{}");
-        }
-        let bytes = |part: &[u8]| u32::try_from(part.len());
-        let lengths = (bytes(&header), bytes(archive), bytes(body));
-        let (Ok(header_bytes), Ok(archive_bytes), Ok(body_bytes)) = lengths else { return false };
-        let (header_crc, body_crc) = (crc(&header), crc(body));
-        self.append(key, before, |own, written| {
-            let record = Record {
-                is_gone: false,
-                offset: 0,
-                header_bytes,
-                archive_bytes,
-                body_bytes,
-                header_crc,
-                body_crc,
-                confirmed,
-                written,
-            };
-            own.append(key, record, &mut [&header, archive, body].map(IoSlice::new))
+        let form = Form::new(stored.key, &stored.validators, parts, confirmed);
+        form.is_some_and(|form| {
+            self.append(stored.key, Some(stored), |own, written| form.append(own, written))
         })
     }
 
@@ -282,16 +352,30 @@ impl Disk {
         })
     }
 
-    /// Forgets an answer.
+    /// Forgets an answer, also where nothing can be written.
     pub(crate) fn remove(&self, key: Key) {
         // Mostly it was not there.
-        if self.known().find(key).is_some() {
-            self.append(key, None, |own, written| own.note(key, Record::gone(written)));
+        if self.known().find(key).is_none() {
+            return;
         }
+        let mut is_noted = false;
+        self.append(key, None, |own, written| {
+            own.note(key, Record::gone(written)).inspect(|()| is_noted = true)
+        });
+        if is_noted {
+            return;
+        }
+        // A full disk has room for what takes none.
+        let mut known = lock(&self.known);
+        let spoiled = known.spot(key).map(|(number, at)| packs::spoil(&self.directory, number, at));
+        if let Some(Err(error)) = spoiled {
+            tracing::debug!(path = %self.directory.display(), %error, "cannot forget what is gone");
+        }
+        known.lose(key);
     }
 
-    /// Appends what `job` does, which is told when it is written. Not where there is a later answer than the one that it is about. Whether it is
-    /// time to [`Disk::sweep`].
+    /// Appends what `job` does, which is told when it is written. Not where there is a later answer than the one that it is about, as far as
+    /// one can know: another process may be writing it now. Whether it is time to [`Disk::sweep`].
     fn append(
         &self,
         key: Key,
@@ -299,37 +383,49 @@ impl Disk {
         job: impl FnOnce(&mut Own, u64) -> std::io::Result<()>,
     ) -> bool {
         let mut writer = lock(&self.writer);
-        let Writer { own, refused } = &mut *writer;
-        if refused.is_some_and(|refused| refused.elapsed() < self.look_interval) {
+        if writer.refused.is_some_and(|refused| refused.elapsed() < self.look_interval) {
             return false;
         }
+        let own = &mut writer.own;
         let mut is_first = false;
         let append = || -> std::io::Result<()> {
-            is_first = self.take(own)?;
+            let taken = self.take(own);
+            // Where none is to be had, there may be too many.
+            is_first = own.is_none() || taken.as_ref().is_ok_and(|is_new| *is_new);
+            taken?;
             let Some(own) = own.as_mut() else {
                 return Err(std::io::Error::other("too many processes keep metadata here"));
             };
             let mut known = self.known();
             if let Some(Stored { record, files, .. }) = before {
-                known.catch_up();
+                known.look(&self.directory, Duration::ZERO);
                 if !known.counts(key, record, files) {
                     return Ok(());
                 }
             }
-            // After what is known, whatever the clock says: it was wrong when that was written, or is now.
-            let after = known.written(key).map_or(0, |written| written.saturating_add(1));
+            let written = known.next(key);
             drop(known);
-            job(own, nanoseconds(SystemTime::now()).max(after))?;
+            job(own, written)?;
             lock(&self.known).follow(&self.directory, own);
             Ok(())
         };
-        *refused = None;
-        if let Err(error) = append() {
-            tracing::debug!(path = %self.directory.display(), %error, "cannot keep metadata");
-            (*own, *refused) = (None, Some(Instant::now()));
+        match append() {
+            Ok(()) => writer.refused = None,
+            Err(error) => self.refuse(&mut writer, &error),
         }
+        self.is_time_to_sweep() || is_first
+    }
+
+    /// Lets go of a pack that could not be written to, or was not to be had.
+    fn refuse(&self, writer: &mut Writer, error: &std::io::Error) {
+        tracing::debug!(path = %self.directory.display(), %error, "cannot keep metadata");
+        (writer.own, writer.refused) = (None, Some(Instant::now()));
+    }
+
+    /// Counts what was written.
+    fn is_time_to_sweep(&self) -> bool {
         let count = self.writes.fetch_add(1, Ordering::Relaxed);
-        is_first || count % DISK_WRITES_PER_SWEEP == DISK_WRITES_PER_SWEEP - 1
+        count % DISK_WRITES_PER_SWEEP == DISK_WRITES_PER_SWEEP - 1
     }
 
     /// Takes a pack where there is none, it is full, or somebody removed it. Whether it was made for this.

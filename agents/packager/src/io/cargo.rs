@@ -33,6 +33,13 @@ pub(crate) struct Resolved {
     pub(crate) http: Http,
 }
 
+impl Resolved {
+    fn key(&self, kind: &str, what: &str) -> Key {
+        let key = Key::new(kind, &self.endpoint.index, Some(&self.credentials), what);
+        self.http.mirrors.key(key, &self.credentials)
+    }
+}
+
 /// An index as one request sees it.
 #[derive(Debug)]
 pub(crate) struct CargoClient {
@@ -170,7 +177,7 @@ fn url_of(index: &Url, lower: &str) -> Result<Url> {
 
 fn config_resource(resolved: &Arc<Resolved>) -> Result<Arc<dyn Resource>> {
     let index = &resolved.endpoint.index;
-    let key = Key::new("cargo-config", index, Some(&resolved.credentials), "config.json");
+    let key = resolved.key("cargo-config", "config.json");
     let url = index.join("config.json").map_err(|error| nonsense(index, error))?;
     Ok(Arc::new(ConfigResource { key, url, resolved: Arc::clone(resolved) }))
 }
@@ -247,7 +254,7 @@ impl CrateResource {
         index::check_name(name)?;
         let index = &resolved.endpoint.index;
         let lower = name.to_ascii_lowercase();
-        let key = Key::new("cargo", index, Some(&resolved.credentials), &lower);
+        let key = resolved.key("cargo", &lower);
         let url = url_of(index, &lower)?;
         Ok(Arc::new(Self { key, url, name: name.to_owned(), resolved, session, ahead }))
     }
@@ -290,6 +297,10 @@ impl CrateResource {
 impl Resource for CrateResource {
     fn key(&self) -> Key {
         self.key
+    }
+
+    fn place(&self) -> Key {
+        self.resolved.key("cargo", "")
     }
 
     fn title(&self) -> String {

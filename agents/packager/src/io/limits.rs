@@ -92,6 +92,9 @@ pub const TRANSPORTS_MAX: usize = 16;
 pub const ANNOUNCED_BYTES_MAX: usize = 8 << 20;
 /// An answer that is read by the thread that moved its bytes: it takes some ten microseconds, as long as waking another thread.
 pub const READ_WHERE_IT_ARRIVES_BYTES_MAX: usize = 16 << 10;
+/// What an answer leads to is announced by the thread that moved its bytes, over so many steps through what is in memory; one takes some
+/// ten microseconds, and the others are left to a thread that has time.
+pub const LEADS_WHERE_IT_ARRIVES_MAX: usize = 16;
 /// A packument: the biggest known are about 60 MB in the full form.
 pub const PACKUMENT_BYTES_MAX: usize = 160 << 20;
 /// A page of a Python index: the biggest known are about 30 MB.
@@ -190,6 +193,10 @@ pub const PACKS_PER_CACHE: u64 = 8;
 pub const PACKS_MAX: u32 = 64;
 /// How often a process looks for answers that others have written, and how long it does not try again where nothing could be written.
 pub const DISK_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// What writing a small answer takes where the disk keeps its writers waiting: otherwise some ten microseconds.
+pub const DISK_STALL: Duration = Duration::from_millis(20);
+/// How long after that no thread that moves bytes writes to it.
+pub const DISK_STALLED_FOR: Duration = Duration::from_secs(10);
 /// After so long without a question a process forgets what it knows of the disk, and lets go of its files.
 pub const DISK_KNOWN_FOR: Duration = Duration::from_secs(300);
 /// Entries written between two looks at the size of the cache on disk.

@@ -46,7 +46,8 @@ impl Resolved {
     fn key(&self, name: &str, dated: bool) -> Key {
         let registry = self.endpoint.registry_of(name);
         let kind = if dated { "npm-dated" } else { "npm" };
-        Key::new(kind, registry, Some(&self.endpoint.credentials), name)
+        let credentials = &self.endpoint.credentials;
+        self.http.mirrors.key(Key::new(kind, registry, Some(credentials), name), credentials)
     }
 }
 
@@ -238,6 +239,12 @@ impl PackumentResource {
 impl Resource for PackumentResource {
     fn key(&self) -> Key {
         self.key
+    }
+
+    fn place(&self) -> Key {
+        let Resolved { endpoint, http } = &*self.maker.resolved;
+        let key = Key::new("npm", self.registry(), Some(&endpoint.credentials), "");
+        http.mirrors.key(key, &endpoint.credentials)
     }
 
     fn title(&self) -> String {

@@ -119,8 +119,7 @@ impl Maker {
     fn project(&self, name: &PackageName) -> Result<Arc<dyn Resource>> {
         let endpoint = &self.resolved.endpoint;
         let index = self.index_of(name);
-        let what = format!("{name}{}", self.others(name));
-        let key = Key::new("pypi", index, Some(&endpoint.credentials), &what);
+        let key = self.key("pypi", name, name.as_ref());
         let page = |index: &Url| {
             Url::parse(&format!("{index}{name}/")).map_err(|error| nonsense(index, error))
         };
@@ -130,13 +129,17 @@ impl Maker {
         Ok(Arc::new(ProjectResource { key, pages, name: name.clone(), maker: self.clone() }))
     }
 
-    /// What the other indexes add to a key: what they say must not be taken for what the main one says.
-    fn others(&self, name: &PackageName) -> String {
-        let endpoint = &self.resolved.endpoint;
-        if endpoint.pins.contains_key(name) {
-            return "\npinned".to_owned();
+    /// The key of something that belongs to a package. Every index that is asked for it is part of it, with what it is shown: what one
+    /// says must not be taken for what another one says, nor for what it says to somebody else.
+    fn key(&self, kind: &str, name: &PackageName, what: &str) -> Key {
+        let Resolved { endpoint, http } = &*self.resolved;
+        let credentials = &endpoint.credentials;
+        let key = Key::new(kind, self.index_of(name), Some(credentials), what);
+        let key = http.mirrors.key(key, credentials);
+        match endpoint.pins.contains_key(name) {
+            true => key,
+            false => endpoint.first.iter().fold(key, |key, it| key.and(it, Some(credentials))),
         }
-        endpoint.first.iter().map(|index| format!("\n{index}")).collect()
     }
 
     /// The index that has the last word on a package.
@@ -151,11 +154,18 @@ impl Maker {
             return Err(source::needs_build(&file.name));
         }
         let endpoint = &self.resolved.endpoint;
-        // The index is part of the key: another one must not decide what this one's files depend on.
-        let digest = file.hashes.sha256.as_deref().or(file.hashes.sha512.as_deref());
-        let what = format!("{}\n{}{}", file.name, digest.unwrap_or(&file.url), self.others(name));
-        let key = Key::new("pypi-core", self.index_of(name), Some(&endpoint.credentials), &what);
         let url = Url::parse(&file.url).map_err(|error| nonsense(&endpoint.index, error))?;
+        let digest = file.hashes.sha256.as_deref().or(file.hashes.sha512.as_deref());
+        // The digest is the file's, and what is believed of it comes from where it lies: that, an index says of its own files. A page
+        // beside the indexes can name any place for a file of theirs.
+        let is_elsewhere = !endpoint.links.is_empty() && !endpoint.pins.contains_key(name);
+        let place = digest.filter(|_| !is_elsewhere).unwrap_or(&file.url);
+        let what = format!("{}\n{}\n{place}", file.name, digest.unwrap_or_default());
+        // Wherever on its server it is, what lies beside it may be asked for.
+        let server = url.join("/").map_err(|error| nonsense(&endpoint.index, error))?;
+        let shown = Some(&endpoint.credentials).filter(|them| !them.is_empty());
+        let key = self.key("pypi-core", name, &what);
+        let key = shown.map_or(key, |credentials| key.and(&server, Some(credentials)));
         Ok(Arc::new(CoreResource {
             key,
             url,
@@ -234,6 +244,10 @@ struct ProjectResource {
 impl Resource for ProjectResource {
     fn key(&self) -> Key {
         self.key
+    }
+
+    fn place(&self) -> Key {
+        self.maker.key("pypi", &self.name, "")
     }
 
     fn title(&self) -> String {

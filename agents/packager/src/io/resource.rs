@@ -3,6 +3,8 @@
 //! Freshness is our own rule (registries give none): an answer counts for `max_age`, then it is confirmed with
 //! the validators that came with it, or fetched again. Offline, whatever is there counts, whatever its age.
 
+mod arrival;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -17,9 +19,7 @@ use super::cache::{Entry, Key, Stored};
 use super::endpoints::{Finder, TransportSettings};
 use super::flight::{Boarding, Outcome, Pilot};
 use super::http::{Http, Mirrors, Reply, Urgency, Validators};
-use super::limits::{
-    DISK_KNOWN_FOR, FRESH_FOR, MISSING_FRESH_FOR, READ_WHERE_IT_ARRIVES_BYTES_MAX,
-};
+use super::limits::{DISK_KNOWN_FOR, FRESH_FOR, MISSING_FRESH_FOR};
 use super::outside::Service;
 use super::{RequestSettings, Shared};
 use crate::ecosystem::Ecosystem;
@@ -68,6 +68,11 @@ pub(crate) struct Parsed {
 pub(crate) trait Resource: Send + Sync + 'static {
     /// Its place in the caches.
     fn key(&self) -> Key;
+    /// Where names that are near to its own are looked for: of whom it is asked, and with which credentials. Nowhere else, for what one
+    /// registry has is no hint for who asks another one, and perhaps nobody's business.
+    fn place(&self) -> Key {
+        self.key()
+    }
     /// `npm:express`; what a person would ask for.
     fn title(&self) -> String;
     /// Whether it is named by content, and so never changes.
@@ -80,7 +85,7 @@ pub(crate) trait Resource: Send + Sync + 'static {
         validators: Option<&'a Validators>,
         urgency: &'a Urgency,
     ) -> BoxFuture<'a, Result<Fetched>>;
-    /// Reads what came over the network. Runs on a thread for work, not for bytes.
+    /// Reads what came over the network. Runs on a thread for work, where that is small on the one that moved its bytes.
     fn parse(&self, answer: &Answer) -> Result<Parsed>;
     /// Reads the answer that was kept on disk.
     fn restore(&self, entry: &Entry) -> Result<Value>;
@@ -102,7 +107,7 @@ pub(crate) trait Resource: Send + Sync + 'static {
     fn is_wanted(&self) -> bool {
         true
     }
-    /// What will probably be asked for after it, now that `value` is there. Runs on a thread for work.
+    /// What will probably be asked for after it, now that `value` is there. Runs where it was read.
     fn leads_to(&self, _value: &Value) -> Vec<Arc<dyn Resource>> {
         Vec::new()
     }
@@ -199,6 +204,7 @@ impl Session {
 
     /// The answer itself beside its value: from the disk, since memory has the value only. Blocks.
     pub(crate) fn original(&self, resource: Arc<dyn Resource>) -> Result<(Value, Entry)> {
+        self.rest_later();
         let key = resource.key();
         let on_disk = || self.shared.disk.open(key).and_then(|stored| stored.entry());
         let value = self.ask(Arc::clone(&resource))?;
@@ -226,26 +232,6 @@ impl Session {
             self.board(resource, true);
         }
         is_known
-    }
-
-    /// Announces what a value that arrived leads to, and on through what is in memory. Every resource that can lead
-    /// on remembers what it named, so this ends.
-    fn lead_on(&self, resource: Arc<dyn Resource>, value: Value) {
-        let mut arrived = vec![(resource, value)];
-        while let Some((resource, value)) = arrived.pop() {
-            if self.request.cancellation.is_cancelled() {
-                return;
-            }
-            for next in resource.leads_to(&value) {
-                match self.known(&*next) {
-                    Some(Ok(value)) => arrived.push((next, value)),
-                    Some(Err(_)) => {}
-                    None => {
-                        self.board(next, true);
-                    }
-                }
-            }
-        }
     }
 
     fn board(
@@ -347,31 +333,6 @@ impl Session {
         }
     }
 
-    /// Reads an answer and keeps it. What it leads to is announced before it is written down, and on the same thread,
-    /// since others queue for threads; a small one is read where it arrived, since handing it on takes longer.
-    async fn read(&self, resource: &Arc<dyn Resource>, answer: Answer) -> Result<Arrived> {
-        let shared = Arc::clone(resource);
-        let is_small = answer.body.len() <= READ_WHERE_IT_ARRIVES_BYTES_MAX;
-        let read = move |session: &Self, resource: &dyn Resource| {
-            let parsed = resource.parse(&answer)?;
-            let length = match parsed.packed.len() {
-                0 => answer.body.len(),
-                packed => packed,
-            };
-            let weight = resource.weight(&parsed.value, length);
-            session.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
-            session.lead_on(shared, parsed.value.clone());
-            let stored = (parsed.stored)();
-            let parts = (&parsed.packed[..], &stored[..]);
-            session.sweep_if(session.shared.disk.write(resource.key(), &answer.validators, parts));
-            Ok(Arrived::Followed(parsed.value))
-        };
-        match is_small {
-            true => read(self, &**resource),
-            false => self.work(resource, read).await,
-        }
-    }
-
     /// Runs `job` on a thread for work, since parsing and disks take their time.
     async fn work<T: Send + 'static>(
         &self,
@@ -428,25 +389,15 @@ impl Session {
         Some(value)
     }
 
-    /// Sweeps the disk when there is time, if it is time to.
-    fn sweep_if(&self, is_due: bool) {
-        if is_due {
-            let shared = Arc::clone(&self.shared);
-            // A host without anybody for later does it at once: not on a thread that moves bytes.
-            tokio::task::spawn_blocking(move || {
-                let host = shared.threads.host().clone();
-                host.later(Box::new(move || shared.disk.sweep()));
-            });
-        }
-    }
-
     /// Has the disk rest when nothing was asked for a while, lest a daemon keeps files open that others have removed.
     fn rest_later(&self) {
         if self.shared.disk.will_rest.swap(true, Ordering::Relaxed) {
             return;
         }
+        // Without threads there is nobody who could ask anything either.
+        let Ok(threads) = self.shared.threads.questions() else { return };
         let shared = Arc::downgrade(&self.shared);
-        tokio::spawn(async move {
+        threads.spawn(async move {
             loop {
                 tokio::time::sleep(DISK_KNOWN_FOR).await;
                 let Some(shared) = shared.upgrade() else { return };
@@ -485,7 +436,7 @@ impl Session {
         let (prefix, name) = title.split_once(':').unwrap_or(("", &title));
         let near = match near {
             Some(near) => vec![near],
-            None => self.shared.memory.near_names(&format!("{prefix}:"), name),
+            None => self.shared.memory.near_names(resource.place(), &format!("{prefix}:"), name),
         };
         let error = resource.missing(&near);
         self.remember(resource, Err(error.clone()), SystemTime::now(), 0);
@@ -499,7 +450,7 @@ impl Session {
         confirmed: SystemTime,
         weight: usize,
     ) {
-        let name = Some(resource.title());
+        let name = Some((resource.place(), resource.title()));
         self.shared.memory.put(resource.key(), value, name, confirmed, weight);
     }
 }
@@ -541,9 +492,7 @@ async fn fly(session: Session, resource: Arc<dyn Resource>, pilot: Pilot) {
             break;
         }
     }
-    if let Some(value) = leads {
-        tokio::task::spawn_blocking(move || session.lead_on(resource, value));
-    }
+    session.lead_on_later(leads.map(|value| (resource, value)).into_iter().collect());
 }
 
 fn not_accepted() -> Error {

@@ -84,14 +84,23 @@ impl Scope {
 
     /// Whether a request to `url` is in this place.
     fn covers(&self, url: &Url) -> bool {
-        let plain_allowed = self.plain || is_loopback(url);
-        let encrypted = url.scheme() == "https";
         let beneath = url.path().starts_with(&self.path)
             || self.path.strip_suffix('/').is_some_and(|path| url.path() == path);
+        beneath && self.is_at_host_of(url)
+    }
+
+    /// Whether it is on the server of `url`, and may be shown on such a connection.
+    fn is_at_host_of(&self, url: &Url) -> bool {
+        let plain_allowed = self.plain || is_loopback(url);
+        let encrypted = url.scheme() == "https";
         url.host_str() == Some(self.host.as_str())
             && url.port_or_known_default() == Some(self.port)
             && (encrypted || plain_allowed)
-            && beneath
+    }
+
+    /// Where on the server it is.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 }
 
@@ -131,6 +140,18 @@ impl Credentials {
             }
         }
         best
+    }
+
+    /// Those of which one may be shown where something beneath `base`, or `base` itself, is asked for.
+    pub(crate) fn beneath<'c>(
+        &'c self,
+        base: &'c Url,
+    ) -> impl Iterator<Item = &'c (Scope, Credential)> {
+        let is_meant = |(scope, _): &&(Scope, Credential)| {
+            let is_narrower = || scope.path.starts_with(base.path()) && scope.is_at_host_of(base);
+            scope.covers(base) || is_narrower()
+        };
+        self.entries.iter().filter(is_meant)
     }
 
     /// Whether a redirect from a request with `entry` may carry it on to `url`.
@@ -207,6 +228,21 @@ mod tests {
             ("http://r.example.invalid:443/npm/express", false),
         ] {
             assert_eq!(credentials.for_url(&url(place)).is_some(), expected, "{place}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_shown_beneath_an_address_is_known() {
+        for (place, base, expected) in [
+            ("https://r.example.invalid/npm/", "https://r.example.invalid/npm/", true),
+            ("https://r.example.invalid/", "https://r.example.invalid/npm/", true),
+            ("https://r.example.invalid/npm/express/", "https://r.example.invalid/npm/", true),
+            ("https://r.example.invalid/other/", "https://r.example.invalid/npm/", false),
+            ("https://s.example.invalid/npm/express/", "https://r.example.invalid/npm/", false),
+            ("https://r.example.invalid/npm/", "http://r.example.invalid/npm/", false),
+        ] {
+            let found = credentials(place).beneath(&url(base)).count() == 1;
+            assert_eq!(found, expected, "{place} for {base}");
         }
     }
 

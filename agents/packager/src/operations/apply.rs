@@ -114,7 +114,10 @@ impl Task<'_> {
             }
         };
         match left {
-            Left::Device => self.confirm(session, &mut answer)?,
+            Left::Device => {
+                self.confirm(session, &mut answer)?;
+                self.publish(&answer);
+            }
             Left::Rest => {
                 drop(session);
                 answer.warnings.extend(self.clear_later(project));
@@ -157,7 +160,10 @@ impl Task<'_> {
         let how = if changed.is_ok() { Transacted::Committed } else { Transacted::Failed };
         self.shop.measures.transacted(how);
         let left = changed?;
-        self.publish(answer);
+        // What the device may still refuse is told when it has it, or nobody waits for that any more.
+        if !matches!(left, Left::Device) {
+            self.publish(answer);
+        }
         Ok(left)
     }
 

@@ -28,8 +28,8 @@ pub(crate) enum Value {
 struct Slot {
     /// A value, or the error that says that there is no such package.
     value: Result<Value, Error>,
-    /// For near names in hints; `None` for what has none.
-    name: Option<String>,
+    /// For near names in hints, with where these are looked for; `None` for what has none.
+    name: Option<(Key, String)>,
     confirmed: SystemTime,
     weight: usize,
     used: u64,
@@ -87,7 +87,7 @@ impl Memory {
         &self,
         key: Key,
         value: Result<Value, Error>,
-        name: Option<String>,
+        name: Option<(Key, String)>,
         confirmed: SystemTime,
         weight: usize,
     ) {
@@ -124,20 +124,21 @@ impl Memory {
     pub(crate) fn names_with(&self, text: &str, most: usize) -> Vec<String> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let known = slots.map.values().filter(|slot| slot.value.is_ok());
-        let names = known.filter_map(|slot| slot.name.as_deref());
+        let names = known.filter_map(|slot| slot.name.as_ref().map(|(_, name)| &**name));
         let is_meant =
             |name: &&str| name.split_once(':').is_some_and(|(_, name)| name.contains(text));
         names.filter(is_meant).take(most).map(str::to_owned).collect()
     }
 
-    /// Known names with `prefix` that look like `name`, at most three.
-    pub(crate) fn near_names(&self, prefix: &str, name: &str) -> Vec<String> {
+    /// Known names with `prefix` at that place that look like `name`, at most three.
+    pub(crate) fn near_names(&self, place: Key, prefix: &str, name: &str) -> Vec<String> {
         let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let known = slots
             .map
             .values()
             .filter(|slot| slot.value.is_ok())
-            .filter_map(|slot| slot.name.as_deref());
+            .filter_map(|slot| slot.name.as_ref().filter(|(of, _)| *of == place));
+        let known = known.map(|(_, name)| &**name);
         let known = known.filter_map(|known| known.strip_prefix(prefix));
         let mut near: Vec<(usize, &str)> = known
             .map(|known| (distance(known, name), known))
@@ -243,11 +244,19 @@ mod tests {
         let memory = Memory::new(100_000);
         let now = SystemTime::now();
         for name in ["npm:express", "npm:expresso", "npm:lodash", "pypi:expres"] {
-            memory.put(key(name), value(name), Some(name.to_owned()), now, 10);
+            memory.put(key(name), value(name), Some((key("one"), name.to_owned())), now, 10);
         }
+        let elsewhere = Some((key("another"), "npm:exprese".to_owned()));
+        memory.put(key("npm:exprese"), value("npm:exprese"), elsewhere, now, 10);
         let missing = Error::new(Kind::Failed, "unknown-package", "no");
-        memory.put(key("npm:exprss"), Err(missing), Some("npm:exprss".to_owned()), now, 10);
-        assert_eq!(memory.near_names("npm:", "expres"), ["express", "expresso"]);
-        assert!(memory.near_names("npm:", "zzz").is_empty());
+        memory.put(
+            key("npm:exprss"),
+            Err(missing),
+            Some((key("one"), "npm:exprss".to_owned())),
+            now,
+            10,
+        );
+        assert_eq!(memory.near_names(key("one"), "npm:", "expres"), ["express", "expresso"]);
+        assert!(memory.near_names(key("one"), "npm:", "zzz").is_empty());
     }
 }

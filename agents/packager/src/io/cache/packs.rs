@@ -10,6 +10,7 @@
 //!    begun anew has an index that is another file.
 //! 4. Whoever removes a pack holds the lock, and removes the index last ([`sweep`]). That it stands at its path is therefore looked at
 //!    once it is locked; and again before each line, for a person may remove the whole directory.
+//!    The lines that it takes along may supersede older ones in packs that stay; those answers are damaged before, lest they come back.
 //! 5. Nothing is synced: after a power loss anything may be missing or damaged. So a line has a checksum, and so has what it is about,
 //!    with the key in it, lest a line that outlived its answer finds another one in its place.
 
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-pub(super) use self::known::{Files, Known, Place};
+pub(super) use self::known::{Files, Known, Place, spoil};
 pub(super) use self::own::Own;
 pub(super) use self::sweep::{remove_single_files, sweep};
 use super::record::RECORD_BYTES;
@@ -78,7 +79,7 @@ impl Identity {
 }
 
 /// The packs that there are, in order.
-fn numbers(directory: &Path) -> Vec<u32> {
+pub(super) fn numbers(directory: &Path) -> Vec<u32> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let number = |entry: std::fs::DirEntry| {
         let name = entry.file_name();

@@ -222,5 +222,38 @@ fn keys_differ_by_each_part() {
     assert_eq!(keys[1], Key::new("npm", &two, Some(&credentials), "a"));
 }
 
+#[test]
+fn who_must_not_wait_writes_where_nothing_has_to_be_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = disk(directory.path(), Duration::MAX);
+    let at_once = |name: &str| disk.write_at_once(key(name), &validators(), (b"", b"body"));
+    assert_eq!(at_once("a"), None, "there is no pack");
+    write(&disk, "a", b"a");
+    assert_eq!(at_once("b"), Some(false));
+    assert_eq!(body(&disk, "b").as_deref(), Some(&b"body"[..]));
+    let writer = lock(&disk.writer);
+    assert_eq!(at_once("c"), None, "somebody writes");
+    drop(writer);
+    let known = lock(&disk.known);
+    assert_eq!(at_once("c"), None, "somebody looks");
+    drop(known);
+    let now = Instant::now();
+    lock(&disk.writer).note(DISK_STALL / 2, now);
+    assert_eq!(at_once("c"), Some(false));
+    lock(&disk.writer).note(DISK_STALL, now);
+    assert_eq!(at_once("d"), None, "the disk keeps its writers waiting");
+    lock(&disk.writer).stalled = now.checked_sub(DISK_STALLED_FOR);
+    assert_eq!(at_once("d"), Some(false));
+    // Nobody has looked lately at what others write.
+    let always = Disk { look_interval: Duration::ZERO, ..disk };
+    assert_eq!(always.write_at_once(key("e"), &validators(), (b"", b"body")), None);
+    lock(&always.writer).own.as_mut().expect("a pack").fill_disk();
+    let last = Disk { look_interval: Duration::MAX, ..always };
+    assert_eq!(last.write_at_once(key("e"), &validators(), (b"", b"body")), Some(false));
+    assert!(lock(&last.writer).refused.is_some() && body(&last, "e").is_none());
+    assert_eq!(last.write_at_once(key("e"), &validators(), (b"", b"body")), None);
+}
+
+
 mod fuzz;
 mod packs_of_several;

@@ -55,6 +55,21 @@ fn an_index_file_that_is_gone_or_damaged_is_asked_for_anew() {
 }
 
 #[test]
+fn who_looks_for_an_original_has_the_disk_rest_afterwards() {
+    let server = Server::start(|_| Reply::ok(SERDE));
+    let client = World::with("cargo", &server.url()).client();
+    let will_rest = || &client.session().shared.disk.will_rest;
+    let registry = client.cargo_registry(None);
+    registry.index_file("serde").expect("asked for");
+    assert!(will_rest().load(std::sync::atomic::Ordering::Relaxed));
+    // As after a rest: the value is still in memory.
+    will_rest().store(false, std::sync::atomic::Ordering::Relaxed);
+    registry.index_file("serde").expect("known");
+    assert!(will_rest().load(std::sync::atomic::Ordering::Relaxed));
+    assert_eq!(server.paths().len(), 1);
+}
+
+#[test]
 fn a_damaged_archive_is_made_again_from_the_file() {
     let server = Server::start(|_| Reply::ok(SERDE));
     let world = World::with("cargo", &server.url());

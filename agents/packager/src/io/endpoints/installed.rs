@@ -57,8 +57,7 @@ pub(super) fn npm(environment: &Environment, looks: &Looks) -> Option<Npm> {
     };
     let definitions = "node_modules/@npmcli/config/lib/definitions/definitions.js";
     let definitions = package.join(definitions);
-    looks.at_file(&definitions);
-    let default_registry = LAST.default_in(&definitions);
+    let default_registry = LAST.default_in(&definitions, looks);
     Some(Npm { default_registry, builtin: package.join("npmrc"), prefix })
 }
 
@@ -69,9 +68,12 @@ struct Last(Mutex<Option<(FileState, Option<String>)>>);
 static LAST: Last = Last(Mutex::new(None));
 
 impl Last {
-    fn default_in(&self, path: &Path) -> Option<String> {
-        // Before it is read: who changes it meanwhile is noticed the next time.
-        let state = FileState::at(path)?;
+    fn default_in(&self, path: &Path, looks: &Looks) -> Option<String> {
+        // Before it is read: who changes it meanwhile is noticed the next time. Before it is looked at as well: what was changed in between
+        // is not quiet.
+        let state = FileState::at(path);
+        let is_quiet = looks.at_file(path);
+        let state = state?;
         let last = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, default)) = last().as_ref().filter(|(known, _)| *known == state) {
             return default.clone();
@@ -80,7 +82,9 @@ impl Last {
         let bytes = read_small(path, CONFIGURATION_BYTES_MAX).ok()?;
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         let default = text.and_then(|text| npm_default(&text));
-        *last() = Some((state, default.clone()));
+        if is_quiet {
+            *last() = Some((state, default.clone()));
+        }
         default
     }
 }
@@ -224,6 +228,22 @@ mod tests {
         assert_eq!(default(&machine).as_deref(), Some("https://s.example.invalid/"));
         std::fs::remove_file(machine.at(path)).expect("removed");
         assert_eq!(default(&machine), None);
+    }
+
+    #[test]
+    fn what_was_written_a_moment_ago_is_not_remembered() {
+        let machine = Machine::new();
+        machine.write("definitions.js", DEFINITION.as_bytes());
+        let (last, looks) = (Last(Mutex::new(None)), Looks::default());
+        let path = machine.at("definitions.js");
+        let default = last.default_in(&path, &looks);
+        assert_eq!(default.as_deref(), Some("https://r.example.invalid/"));
+        assert!(last.0.lock().expect("no panic").is_none());
+        // A file that nobody touches, as those of an installed program.
+        let left_alone = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let is_quiet = looks.at_file(&left_alone);
+        last.default_in(&left_alone, &looks);
+        assert_eq!(last.0.lock().expect("no panic").is_some(), is_quiet);
     }
 
     #[test]

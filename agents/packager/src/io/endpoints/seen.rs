@@ -107,11 +107,11 @@ fn state(path: &CString, follows: bool) -> std::result::Result<Option<State>, Er
 }
 
 impl Looks {
-    /// Looks at a file that is about to be read.
-    pub(super) fn at_file(&self, path: &Path) {
-        if self.look(path, true).is_some() {
-            self.check_file_system(path);
-        }
+    /// Looks at a file that is about to be read. Whether its times tell of the next change, so that what it says may be remembered with what
+    /// it was before this.
+    pub(super) fn at_file(&self, path: &Path) -> bool {
+        let Some(found) = self.look(path, true) else { return false };
+        self.check_file_system(path) && found.is_quiet(SystemTime::now())
     }
 
     /// Whether a program is there that can be started.
@@ -177,12 +177,14 @@ impl Looks {
         found
     }
 
-    fn check_file_system(&self, path: &Path) {
+    fn check_file_system(&self, path: &Path) -> bool {
         // The kernel's numbers have 32 bits, whatever type they come in.
         let about = rustix::fs::statfs(path);
-        if !about.is_ok_and(|about| BELIEVED.contains(&(about.f_type as u32))) {
+        let is_believed = about.is_ok_and(|about| BELIEVED.contains(&(about.f_type as u32)));
+        if !is_believed {
             self.lose();
         }
+        is_believed
     }
 
     /// What is to be remembered, if anything.

@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use url::Url;
 
+use crate::io::cache::Key;
 use crate::io::limits::{AILING_FOR, AILING_MAX};
+use crate::io::secret::Credentials;
 
 /// The mirrors of one registry.
 #[derive(Debug, Default)]
@@ -31,6 +33,12 @@ impl Mirrors {
             }));
         }
         ailing.last(addresses)
+    }
+
+    /// The same key where these stand for the registry: what one of them said must not be taken for what the registry said by who never
+    /// named it.
+    pub(crate) fn key(&self, key: Key, credentials: &Credentials) -> Key {
+        self.others.iter().fold(key, |key, mirror| key.and(mirror, Some(credentials)))
     }
 }
 

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::trust::{Machine, Trust};
 use crate::error::{Error, Kind, Result};
+use crate::file_state::FileState;
 use crate::io::endpoints::{ProxyAddress, TransportSettings};
 use crate::io::environment::read_small;
 use crate::io::limits::{
@@ -69,10 +70,13 @@ impl Transport {
     }
 }
 
+/// How the CA files were that are trusted: one that is exchanged, or gone, counts from the next request on.
+type Files = Vec<Option<FileState>>;
+
 /// All pools of the process.
 #[derive(Debug, Default)]
 pub(crate) struct Transports {
-    pools: Mutex<HashMap<TransportSettings, Arc<Transport>>>,
+    pools: Mutex<HashMap<TransportSettings, (Files, Arc<Transport>)>>,
     machine: Arc<Machine>,
 }
 
@@ -84,8 +88,10 @@ impl Transports {
         is_offline: bool,
     ) -> Result<Arc<Transport>> {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = pools.get(settings).map(Arc::clone);
-        let transport = known.unwrap_or_default();
+        // Before they are read: who changes one meanwhile is noticed the next time.
+        let files: Files = settings.authorities.iter().map(|path| FileState::at(path)).collect();
+        let known = pools.get(settings).filter(|(known, _)| *known == files);
+        let transport = known.map(|(_, transport)| Arc::clone(transport)).unwrap_or_default();
         if !is_offline && transport.0.get().is_none() {
             // Under the lock, so nobody else has set it.
             let _ = transport.0.set(self.build(settings)?);
@@ -93,7 +99,7 @@ impl Transports {
         if pools.len() >= TRANSPORTS_MAX && !pools.contains_key(settings) {
             pools.clear();
         }
-        pools.insert(settings.clone(), Arc::clone(&transport));
+        pools.insert(settings.clone(), (files, Arc::clone(&transport)));
         Ok(transport)
     }
 
@@ -221,6 +227,23 @@ mod tests {
             let pool = transport.files().expect("a pool");
             assert_eq!(pool.begin(&url).is_some(), is_read, "{address}");
         }
+    }
+
+    #[test]
+    fn a_configured_file_counts_as_it_is_now() {
+        let place = tempfile::tempdir().expect("a directory");
+        let path = place.path().join("ca.pem");
+        std::fs::write(&path, "").expect("space");
+        let authorities = vec![path.clone()];
+        let settings = TransportSettings { authorities, ..TransportSettings::default() };
+        let transports = Transports::default();
+        let first = transports.get(&settings, false).expect("pools");
+        assert!(Arc::ptr_eq(&first, &transports.get(&settings, false).expect("the same pools")));
+        std::fs::write(&path, "# nobody\n").expect("space");
+        let second = transports.get(&settings, false).expect("pools");
+        assert!(!Arc::ptr_eq(&first, &second), "what was trusted is not what is");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!Arc::ptr_eq(&second, &transports.get(&settings, false).expect("pools")));
     }
 
     #[test]

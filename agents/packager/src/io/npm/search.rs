@@ -35,8 +35,9 @@ impl NpmClient {
         let mut url = registry.join("-/v1/search").map_err(|error| nonsense(&registry, error))?;
         let most = SEARCH_RESULTS_MAX.to_string();
         url.query_pairs_mut().append_pair("text", words).append_pair("size", &most);
-        let credentials = Some(&resolved.endpoint.credentials);
-        let key = Key::new("npm-search", &registry, credentials, words);
+        let credentials = &resolved.endpoint.credentials;
+        let key = Key::new("npm-search", &registry, Some(credentials), words);
+        let key = resolved.http.mirrors.key(key, credentials);
         match self.session.ask(Arc::new(SearchResource { key, url, resolved }))? {
             Value::Search(found) => Ok(found),
             _ => Err(crate::io::resource::wrong_kind()),

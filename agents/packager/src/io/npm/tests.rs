@@ -53,6 +53,11 @@ fn an_unknown_package_is_told_with_near_names() {
     assert_eq!(error.hint.as_deref(), Some("did you mean `express`?"));
     client.npm().packument("expres").expect_err("still unknown");
     assert_eq!(server.paths().len(), 2);
+    // What another registry has is no hint.
+    let other = Server::start(|_| Reply::status(404));
+    let request = World::with("npm", &other.url()).request;
+    let error = client.with_request(request).npm().packument("expres").expect_err("unknown");
+    assert!(!error.hint.expect("advice").contains("express"));
 }
 
 #[test]
@@ -238,6 +243,65 @@ fn each_credential_has_its_own_cache() {
 }
 
 #[test]
+fn a_credential_for_one_package_is_part_of_whose_answer_it_is() {
+    let server = Server::start(|seen| match (seen.path.as_str(), seen.header("authorization")) {
+        ("/express", Some("Bearer one")) => Reply::ok(EXPRESS).json(),
+        _ => Reply::status(404),
+    });
+    let mut world = World::new();
+    world.set("npm_config_registry", server.url().as_str());
+    let place = server.at("/express/").as_str().trim_start_matches("http:").to_owned();
+    let client = world.client();
+    let asks = |token: Option<&str>| {
+        let line = token.map(|token| format!("{place}:_authToken={token}\n"));
+        world.write("project/.npmrc", &line.unwrap_or_default());
+        let one = client.with_request(world.request.clone());
+        let found = [&one, &world.client()].map(|client| client.npm().packument("express").is_ok());
+        assert_eq!(found[0], found[1], "from memory and from the disk");
+        found[0]
+    };
+    // Who may not see it is told so, and hides it from nobody.
+    let answers = [Some("junk"), Some("one"), Some("junk"), None, Some("one")].map(asks);
+    assert_eq!(answers, [false, true, false, false, true]);
+}
+
+#[test]
+fn what_is_shown_for_one_package_makes_another_edition() {
+    let mut world = World::new();
+    world.set("npm_config_registry", "https://r.example.invalid/npm/");
+    let client = world.client();
+    let edition = |line: &str| {
+        world.write("project/.npmrc", line);
+        client.with_request(world.request.clone()).npm().edition().expect("known").0
+    };
+    let lines = [
+        "",
+        "//r.example.invalid/npm/express/:_authToken=one",
+        "//r.example.invalid/npm/express/:_authToken=two",
+        "//r.example.invalid/npm/leaf/:_authToken=one",
+        "//r.example.invalid/:_authToken=one",
+    ];
+    let editions = lines.map(edition);
+    for (number, one) in editions.iter().enumerate() {
+        assert!(!editions[number + 1..].contains(one), "{}", lines[number]);
+    }
+    assert!(edition("//s.example.invalid/:_authToken=one") == editions[0]);
+}
+
+#[test]
+fn what_a_mirror_said_is_not_told_to_who_never_named_it() {
+    let mirror = Server::start(|_| Reply::ok(EXPRESS).json());
+    let registry = Server::start(|_| Reply::raw("nonsense"));
+    let mut world = World::with("npm", &registry.url());
+    world.client().npm().packument("express").expect_err("no answer");
+    let named = format!("npm={}", mirror.url());
+    world.request.overrides.add_mirror(&named).expect("a mirror");
+    world.client().npm().packument("express").expect("the mirror's");
+    world.request.overrides = World::with("npm", &registry.url()).request.overrides;
+    world.client().npm().packument("express").expect_err("no answer");
+}
+
+#[test]
 fn a_scope_has_its_own_registry() {
     let other = Server::start(|_| Reply::ok(r#"{"name":"@work/tool","versions":{}}"#).json());
     let server = Server::start(|_| Reply::ok(EXPRESS).json());
@@ -352,4 +416,31 @@ fn no_announcement_is_lost_where_there_are_many() {
     }
     settle(&client);
     assert_eq!(server.paths().len(), count);
+}
+
+/// Names one more than it is asked about.
+struct Chain;
+
+impl Ahead for Chain {
+    fn after(&self, packument: &Arc<Packument>) -> Vec<String> {
+        let number: usize = packument.name[1..].parse().expect("a number");
+        vec![format!("p{}", number + 1)]
+    }
+}
+
+#[test]
+fn what_is_in_memory_is_walked_through_to_its_end_whatever_its_length() {
+    let server = Server::start(any);
+    let client = World::with("npm", &server.url()).client();
+    let last = 4 * crate::io::limits::LEADS_WHERE_IT_ARRIVES_MAX;
+    for number in 1..last {
+        client.npm().packument(&format!("p{number}")).expect("given");
+    }
+    let ahead: Arc<dyn Ahead> = Arc::new(Chain);
+    client.npm().follow(&ahead);
+    client.npm().packument("p0").expect("given");
+    let last = format!("/p{last}");
+    while !server.paths().contains(&last) {
+        std::thread::yield_now();
+    }
 }

@@ -1,5 +1,6 @@
 //! The client against a server.
 
+mod keys;
 mod links;
 
 use std::str::FromStr;

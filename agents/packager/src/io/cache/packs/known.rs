@@ -3,17 +3,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::io::Result;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxBuildHasher;
 
 use super::own::Own;
 use super::{Identity, MAGIC, data_path, index_path, numbers, options};
-use crate::io::cache::Key;
-use crate::io::cache::record::{RECORD_BYTES, Record};
+use crate::io::cache::record::{RECORD_BYTES, Record, nanoseconds};
+use crate::io::cache::{KEY_BYTES, Key};
 use crate::io::limits::{DISK_INDEX_BYTES_READ_MAX, INDEX_LINES_AT_ONCE};
 
 /// The files of a pack. While they are open no other file is taken for them.
@@ -58,9 +59,23 @@ impl Known {
         (!record.is_gone).then_some(Place { record, files })
     }
 
-    /// When the line about it was written that counts.
-    pub(in crate::io::cache) fn written(&self, key: Key) -> Option<u64> {
-        self.lines.get(&key).map(|(record, _)| record.written)
+    /// The pack that it lies in, and where in it.
+    pub(in crate::io::cache) fn spot(&self, key: Key) -> Option<(u32, u64)> {
+        let (record, number) = self.lines.get(&key)?;
+        (!record.is_gone).then_some((*number, record.offset))
+    }
+
+    /// What a line about it says of when it was written, if that is now: after what is known, whatever the clock says. It was wrong when
+    /// that was written, or is now.
+    pub(in crate::io::cache) fn next(&self, key: Key) -> u64 {
+        let after = self.lines.get(&key).map(|(record, _)| record.written.saturating_add(1));
+        nanoseconds(SystemTime::now()).max(after.unwrap_or_default())
+    }
+
+    /// Whether anything is known of it.
+    #[cfg(test)]
+    pub(in crate::io::cache) fn has_line(&self, key: Key) -> bool {
+        self.lines.contains_key(&key)
     }
 
     /// Whether that is what is known, and not a later one.
@@ -102,13 +117,10 @@ impl Known {
         self.looked = Some(Instant::now());
     }
 
-    /// Learns what was appended to the packs that are known.
-    pub(in crate::io::cache) fn catch_up(&mut self) {
-        let length = |pack: &Pack| pack.files.index.metadata().map_or(0, |status| status.len());
-        let lengths: Vec<_> =
-            self.packs.iter().map(|(number, pack)| (*number, length(pack))).collect();
-        for (number, length) in lengths {
-            self.read_to(number, length);
+    /// An answer is not there any more, though nobody could write that down.
+    pub(in crate::io::cache) fn lose(&mut self, key: Key) {
+        if let Some((record, _)) = self.lines.get_mut(&key) {
+            *record = Record::gone(record.written);
         }
     }
 
@@ -170,6 +182,46 @@ impl Known {
             }
         }
     }
+}
+
+/// Where the answers lie that would count again if those packs went: the lines that supersede them stand there.
+pub(super) fn outlasting(directory: &Path, going: &[u32]) -> Vec<(u32, u64)> {
+    if going.is_empty() {
+        return Vec::new();
+    }
+    let read = |number: u32| {
+        let mut known = Known::default();
+        let index = index_path(directory, number).symlink_metadata();
+        if known.open(directory, number, None) {
+            known.read_to(number, index.map_or(0, |status| status.len()));
+        }
+        known.lines
+    };
+    let mut last: HashMap<Key, u64, FxBuildHasher> = HashMap::default();
+    for (key, (record, _)) in going.iter().flat_map(|number| read(*number)) {
+        let written = last.entry(key).or_default();
+        *written = record.written.max(*written);
+    }
+    let mut found = Vec::new();
+    for number in numbers(directory).into_iter().filter(|number| !going.contains(number)) {
+        let older = read(number).into_iter().filter(|(key, (record, _))| {
+            !record.is_gone && last.get(key).is_some_and(|last| record.written < *last)
+        });
+        found.extend(older.map(|(_, (record, number))| (number, record.offset)));
+    }
+    found.sort_unstable();
+    found
+}
+
+/// Damages the answer that lies there, so that nobody finds it: where nothing can be appended, or an older one must not count again.
+/// It is not an owner's work: whatever lies there by now, what is damaged does not exist, and can be fetched.
+pub(in crate::io::cache) fn spoil(directory: &Path, number: u32, offset: u64) -> Result<()> {
+    let data = options().write(true).open(data_path(directory, number))?;
+    let end = offset.saturating_add(KEY_BYTES as u64);
+    if end > data.metadata()?.len() {
+        return Ok(());
+    }
+    data.write_all_at(&[0; KEY_BYTES], offset)
 }
 
 /// Takes what a line says, unless a later one has said something else.

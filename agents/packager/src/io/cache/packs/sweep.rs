@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use rustix::io::Errno;
 
+use super::known::{outlasting, spoil};
 use super::{Bounds, Identity, Lock, data_path, index_path, numbers, options};
+use crate::io::limits::PACKS_MAX;
 
 /// A pack that may go.
 struct Standing {
@@ -19,28 +21,37 @@ struct Standing {
 /// Until nine tenths of what there may be are left; never one that a process appends to. Those count, but however many they are, a
 /// quarter is left to the others.
 pub(in crate::io::cache) fn sweep(directory: &Path, bounds: Bounds, lock: Lock) {
+    let numbers = numbers(directory);
+    // Where nothing can be locked nobody goes on with another's pack, so the numbers go before the bytes do.
+    let is_without_numbers = numbers.len() >= PACKS_MAX as usize;
     let mut packs: Vec<Standing> =
-        numbers(directory).into_iter().filter_map(|it| standing(directory, it, bounds)).collect();
+        numbers.into_iter().filter_map(|it| standing(directory, it, bounds)).collect();
     let weight = |packs: &[Standing]| packs.iter().map(|pack| pack.weight).sum::<u64>();
     let total = weight(&packs);
-    if total <= bounds.bytes_max {
+    if total <= bounds.bytes_max && !is_without_numbers {
         return;
     }
     packs.retain(|pack| !is_held(directory, pack.number, lock));
-    let mut left = weight(&packs);
-    let held = total - left;
+    let free = weight(&packs);
+    let held = total - free;
     let wanted = (bounds.bytes_max / 10 * 9).saturating_sub(held).max(bounds.bytes_max / 4);
     packs.sort_unstable_by_key(|pack| (pack.modified, pack.number));
-    for pack in packs {
-        if left <= wanted {
-            break;
+    let mut left = free;
+    let going = packs.iter().take_while(|pack| {
+        let goes = left > wanted;
+        left = left.saturating_sub(pack.weight);
+        goes
+    });
+    let going: Vec<u32> = going.map(|pack| pack.number).collect();
+    // Who ends here has damaged what did not count.
+    for (number, offset) in outlasting(directory, &going) {
+        if let Err(error) = spoil(directory, number, offset) {
+            tracing::debug!(path = %directory.display(), number, %error, "cannot forget an older answer");
         }
-        match remove(directory, pack.number, lock) {
-            Ok(true) => left -= pack.weight,
-            Ok(false) => {}
-            Err(error) => {
-                tracing::debug!(path = %directory.display(), number = pack.number, %error, "cannot remove old metadata");
-            }
+    }
+    for number in going {
+        if let Err(error) = remove(directory, number, lock) {
+            tracing::debug!(path = %directory.display(), number, %error, "cannot remove old metadata");
         }
     }
 }

@@ -86,10 +86,10 @@ fn what_was_written_stays_known_whoever_looks() {
         // Somebody looks between the line and its writer's taking note of it.
         one.append(key("between"), None, |own, written| {
             own.note(key("between"), Record::gone(written))?;
-            lock(&one.known).catch_up();
+            lock(&one.known).look(&one.directory, Duration::ZERO);
             Ok(())
         });
-        assert!(lock(&one.known).written(key("between")).is_some());
+        assert!(lock(&one.known).has_line(key("between")));
     }
     assert!((0..4).all(|round| body(&one, &format!("mine {round}")).is_some()));
 }
@@ -181,6 +181,73 @@ fn an_older_answer_does_not_come_back() {
     for disk in [&one, &other, &Disk::new(directory.path())] {
         assert_eq!(body(disk, "a").as_deref(), Some(&b"second"[..]));
     }
+    // Nor where a process has written the later one that nobody has heard of yet.
+    let stored = other.open(key("a")).expect("an entry");
+    let third = disk(directory.path(), ONCE);
+    write(&third, "a", b"third");
+    other.confirm(&stored, SystemTime::now());
+    assert_eq!(body(&Disk::new(directory.path()), "a").as_deref(), Some(&b"third"[..]));
+}
+
+#[test]
+fn an_older_answer_does_not_come_back_when_the_pack_with_the_later_one_goes() {
+    for is_removed in [false, true] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let small = || limited(directory.path(), SMALL_CACHE_BYTES, ALWAYS);
+        let resident = small();
+        for name in ["a", "kept"] {
+            write(&resident, name, b"first");
+        }
+        let other = small();
+        write(&other, "a", b"second");
+        if is_removed {
+            other.remove(key("a"));
+        }
+        write(&other, "b", BIG);
+        let held = ["c", "d", "e"].map(|name| {
+            let disk = small();
+            write(&disk, name, BIG);
+            disk
+        });
+        drop((other, held));
+        let metadata = directory.path().join("metadata");
+        age(&metadata, 1, 1_000);
+        resident.sweep();
+        assert!(!packs::data_path(&metadata, 1).exists());
+        for disk in [&resident, &small()] {
+            assert_eq!((body(disk, "a"), body(disk, "b")), (None, None));
+            assert_eq!(body(disk, "kept").as_deref(), Some(&b"first"[..]));
+        }
+        write(&resident, "a", b"third");
+        assert_eq!(body(&small(), "a").as_deref(), Some(&b"third"[..]));
+    }
+}
+
+#[test]
+fn what_is_gone_is_forgotten_where_nothing_can_be_written_down() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for interval in [ALWAYS, ONCE] {
+        let disk = disk(directory.path(), interval);
+        for name in ["a", "b", "c"] {
+            write(&disk, name, b"body");
+        }
+        lock(&disk.writer).own.as_mut().expect("a pack").fill_disk();
+        // The second one while nobody tries to write.
+        for name in ["a", "b"] {
+            disk.remove(key(name));
+        }
+        for disk in [&disk, &Disk::new(directory.path())] {
+            let found = ["a", "b", "c"].map(|name| body(disk, name).is_some());
+            assert_eq!(found, [false, false, true]);
+        }
+        // Nor is it there where not even that is possible.
+        let data = packs::data_path(&disk.directory, 0);
+        lock(&disk.writer).refused = Some(Instant::now());
+        std::fs::rename(&data, directory.path().join("moved")).expect("moved");
+        disk.remove(key("c"));
+        assert!(interval == ALWAYS || body(&disk, "c").is_none());
+        std::fs::rename(directory.path().join("moved"), &data).expect("back");
+    }
 }
 
 #[test]
@@ -199,13 +266,31 @@ fn where_nothing_can_be_locked_each_process_has_what_it_made() {
     let third = unlocked();
     write(&third, "d", b"d");
     assert!(packs::data_path(&third.directory, 2).exists(), "nobody goes on with another's");
-    // They do not become more than may be.
-    for _ in 0..200 {
-        let disk = unlocked();
-        if write(&disk, "e", b"e") {
-            disk.sweep();
+}
+
+#[test]
+fn where_nothing_can_be_locked_numbers_do_not_run_out() {
+    for bytes_max in [SMALL_CACHE_BYTES, DISK_BYTES_MAX] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let bounds = Bounds { bytes_max, index_bytes_max: DISK_INDEX_BYTES_MAX };
+        let unlocked = || Disk::with(directory.path(), bounds, ALWAYS, |_| Err(Errno::NOTSUP));
+        for _ in 0..200 {
+            let disk = unlocked();
+            if write(&disk, "e", b"e") {
+                disk.sweep();
+            }
+            assert!(body(&disk, "e").is_some());
         }
-        assert!(body(&disk, "e").is_some());
+        // Nobody found the time for it.
+        while packs::numbers(&unlocked().directory).len() < 64 {
+            write(&unlocked(), "f", b"f");
+        }
+        let late = unlocked();
+        assert!(write(&late, "g", b"g"), "room is to be made");
+        assert!(body(&late, "g").is_none());
+        late.sweep();
+        write(&late, "g", b"g");
+        assert!(body(&late, "g").is_some());
     }
 }
 
