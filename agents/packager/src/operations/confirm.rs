@@ -13,8 +13,11 @@ use agents_contract::Cancellation;
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{CONFIRMED_LOOK_BACK, RECOVERY_WAIT_MS, UNCONFIRMED_PROJECTS_MAX};
+use crate::limits::{CONFIRMED_LOOK_BACK, LOCK_WAIT_SECONDS, UNCONFIRMED_PROJECTS_MAX};
 use crate::transaction::{Durability, Outcome, Project, Session, State};
+
+/// The error of a transaction whose end is not known yet.
+pub(crate) const UNCONFIRMED: &str = "not-confirmed";
 
 /// Who was answered and not confirmed yet.
 pub(crate) struct Unconfirmed {
@@ -83,7 +86,8 @@ impl Shop {
     /// Waits for the disk where somebody was answered before, and tries once more where that had not come to an end.
     pub(crate) fn confirm(&self) {
         let left = std::mem::take(&mut *self.unconfirmed.left());
-        self.confirm_all(self.unconfirmed.take(None));
+        // What it would tell was logged.
+        let _ = self.confirm_all(self.unconfirmed.take(None));
         for project in left {
             let Ok(again) = project.again() else { continue };
             // Whoever has the lock has ended it, or failed and is told.
@@ -99,19 +103,30 @@ impl Shop {
     }
 
     /// The same in one project.
-    pub(super) fn confirm_in(&self, project: &Project) {
-        self.confirm_all(self.unconfirmed.take(Some(project)));
+    ///
+    /// # Errors
+    /// Where the disk refused something, nobody else can know it, and it could not be taken back: nobody may go on there.
+    pub(super) fn confirm_in(&self, project: &Project) -> Result<()> {
+        self.confirm_all(self.unconfirmed.take(Some(project)))
     }
 
     /// The same of one transaction for whoever says more of it than an answer: once it is on the disk, or an error where it was taken
-    /// back. Another thread may have begun with it.
-    pub(crate) fn confirm_one(&self, project: &Project, transaction: &str) -> Result<()> {
-        self.confirm_in(project);
-        let wait = Duration::from_millis(RECOVERY_WAIT_MS);
-        // Whoever still has the lock ends it, and what cannot be ended now stands for the present.
-        if let Err(error) = self.transactions.lock(project.again()?, wait, Cancellation::NEVER) {
-            tracing::debug!(%error, "the transaction is not confirmed yet");
-        }
+    /// back, or that is not known yet ([`UNCONFIRMED`]). Another thread may have begun with it: whoever has the lock ends it.
+    pub(crate) fn confirm_one(
+        &self,
+        project: &Project,
+        transaction: &str,
+        wanted: &Cancellation,
+    ) -> Result<()> {
+        let wait = Duration::from_secs(LOCK_WAIT_SECONDS);
+        let ended = self.confirm_in(project).and_then(|()| {
+            let ended = self.transactions.lock(project.again()?, wait, wanted);
+            ended.map(drop)
+        });
+        ended.map_err(|error| {
+            let message = format!("it is not known yet whether the disk has it: {error}");
+            Error::new(Kind::Failed, UNCONFIRMED, message).retryable()
+        })?;
         let history = self.transactions.history(Some(project), CONFIRMED_LOOK_BACK)?;
         let entry = history.into_iter().find(|entry| entry.id == transaction);
         match entry {
@@ -124,7 +139,8 @@ impl Shop {
         }
     }
 
-    fn confirm_all(&self, sessions: Vec<Session>) {
+    fn confirm_all(&self, sessions: Vec<Session>) -> Result<()> {
+        let mut stays = Ok(());
         for mut session in sessions {
             let ended = session.confirm();
             let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
@@ -132,8 +148,13 @@ impl Shop {
                 let project = session.project().path().display();
                 tracing::warn!(%project, %error, "what was installed is not confirmed yet; it is tried again");
                 self.unconfirmed.leave(session.project());
+                if session.has_to_stay() {
+                    stays = Err(error);
+                    self.unconfirmed.lock().push(session);
+                }
             }
         }
+        stays
     }
 }
 

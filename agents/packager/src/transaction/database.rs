@@ -174,8 +174,15 @@ impl Database {
         self.write_lazily(|connection| upsert(connection, begin))
     }
 
-    /// Tells that a transaction gave up before its commit record, or was taken back after it.
-    pub(super) fn abort(&self, begin: &Begin, error: &str, now_ms: u64) -> Result<()> {
+    /// Tells that a transaction gave up before its commit record, or was taken back after it, and what the next answer in its project has
+    /// to tell of that.
+    pub(super) fn abort(
+        &self,
+        begin: &Begin,
+        error: &str,
+        told: Option<&str>,
+        now_ms: u64,
+    ) -> Result<()> {
         self.write(|connection| {
             upsert(connection, begin)?;
             back::unsettle(connection, begin, now_ms)?;
@@ -183,6 +190,9 @@ impl Database {
                 "UPDATE transactions SET state = 'aborted', error = ?2, finished_at_ms = ?3 WHERE id = ?1",
                 params![begin.id, error, now_ms as i64],
             )?;
+            if let Some(told) = told {
+                back::remember_to_tell(connection, &begin.key(), told)?;
+            }
             Ok(())
         })
     }

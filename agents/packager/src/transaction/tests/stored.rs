@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::super::disk::{Hook, Verdict};
 use super::super::order::Order;
-use super::later::{answer, answered, assert_taken_back, restart, world};
+use super::later::{answer, answered, assert_taken_back, restart, tear, world};
 use super::power::{Cut, KEPT, Knife, every_file, told};
 use super::*;
 
@@ -30,7 +30,7 @@ fn what_the_device_is_known_to_have_is_never_taken_back_although_its_journal_com
     let transactions = world.open_on(Disk { hook: Some(Arc::new(Keeping)) }).unwrap();
     assert!(world.lock(&transactions).is_err());
     drop(transactions);
-    world.write("node_modules/a/index.js", "");
+    tear(&world.project.join("node_modules/a/index.js"), b"");
     world.write("package.json", "{}");
     let expected = world.visible();
     let world = restart(world);
@@ -59,15 +59,16 @@ fn a_later_edit_of_a_person_is_no_damage() {
 
 #[test]
 fn a_file_as_it_was_left_with_other_content_is_damage() {
-    for text in ["short", "\0\0\0\0"] {
+    for text in ["", "\0\0\0\0", "zero\0\0\0\0"] {
         let (world, _) = answered("2.0.0");
-        let path = world.project.join("node_modules/a/index.js");
-        let time = fs::metadata(&path).unwrap().modified().unwrap();
-        fs::write(&path, text).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let expected = world.read("node_modules/a/index.js").len();
+        assert!(expected > text.len());
+        tear(&world.project.join("node_modules/a/index.js"), text.as_bytes());
         let world = restart(world);
-        assert_eq!(world.session().recovered()[0].outcome, Outcome::Undone);
-        assert!(world.read("node_modules/a/index.js").contains("1.0.0"));
+        let is_torn = !text.starts_with("zero");
+        let found = if is_torn { Outcome::Undone } else { Outcome::Finished };
+        assert_eq!(world.session().recovered()[0].outcome, found, "{text:?}");
+        assert_eq!(world.read("node_modules/a/index.js").contains("1.0.0"), is_torn);
     }
 }
 
@@ -129,7 +130,7 @@ fn a_project_whose_slots_are_gone_is_not_stuck() {
     for version in ["1.0.0", "2.0.0"] {
         for removes_tree in [false, true] {
             let (world, _) = answered(version);
-            world.write("node_modules/a/index.js", "");
+            tear(&world.project.join("node_modules/a/index.js"), b"");
             world.write("node_modules/mine.js", "mine");
             fs::remove_dir_all(world.project.join(".bolide")).unwrap();
             if removes_tree {
@@ -181,7 +182,7 @@ fn an_old_file_that_did_not_reach_the_device_does_not_replace_the_new_one() {
             fs::write(path, "").unwrap();
         }
     });
-    world.write("node_modules/a/index.js", "");
+    tear(&world.project.join("node_modules/a/index.js"), b"");
     let world = restart(world);
     let transactions = world.open();
     let mut session = world.lock(&transactions).unwrap();
@@ -195,7 +196,7 @@ fn an_old_file_that_did_not_reach_the_device_does_not_replace_the_new_one() {
 #[test]
 fn what_was_taken_back_is_told_once_by_whichever_process_answers_next() {
     let (world, _) = answered("2.0.0");
-    world.write("node_modules/a/index.js", "");
+    tear(&world.project.join("node_modules/a/index.js"), b"");
     world.write("node_modules/mine.js", "mine");
     let world = restart(world);
     assert_eq!(world.session().recovered()[0].outcome, Outcome::Undone);
@@ -247,7 +248,7 @@ fn replaced() -> (World, PathBuf, String) {
     let slot = world.project.join(".bolide/generations").join(&which.id).join(item.unwrap().slot);
     fs::remove_dir_all(world.project.join("node_modules")).unwrap();
     world.write("node_modules/mine.js", "mine");
-    world.write(".venv/lib/site.py", "");
+    tear(&world.project.join(".venv/lib/site.py"), b"");
     (restart(world), slot, which.id)
 }
 
@@ -270,7 +271,7 @@ fn of_an_old_tree_that_somebody_replaced_only_edits_are_kept() {
         }
         let expected = kept.join("node_modules/a/index.js");
         assert_eq!(found, if is_edited { vec![expected] } else { Vec::new() });
-        assert!(!kept.join("node_modules/empty").exists());
+        assert_eq!(kept.join("node_modules/empty").exists(), is_edited);
     }
 }
 
