@@ -180,6 +180,16 @@ pub(super) struct Directory {
     path: PathBuf,
 }
 
+/// What the device cannot read in a test.
+#[cfg(test)]
+pub(super) mod broken {
+    thread_local! {
+        /// The path of a file, for this thread.
+        pub(crate) static IS_UNREADABLE: std::cell::RefCell<Option<std::path::PathBuf>> =
+            const { std::cell::RefCell::new(None) };
+    }
+}
+
 /// Bytes of names that are asked for at once: some hundred of them.
 const LISTING_BYTES: usize = 16 * 1024;
 
@@ -274,6 +284,10 @@ impl Directory {
 
     /// Opens a regular file for reading. Does not block on a pipe and does not follow a link.
     pub(super) fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        #[cfg(test)]
+        if broken::IS_UNREADABLE.with_borrow(|path| path.as_ref() == Some(&self.path.join(name))) {
+            return Err(Errno::IO.into());
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?);
         if !file.metadata()?.is_file() {

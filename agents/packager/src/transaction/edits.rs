@@ -186,6 +186,10 @@ impl Inner {
         let (Some(parent), Some(last)) = (parent, last) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
+        if directory.status(name)?.is_none() {
+            // It has gone there, before that was written down, or there was none.
+            return Ok(());
+        }
         std::fs::create_dir_all(parent)?;
         let parent = Directory::open(parent)?;
         for count in 0..KEPT_NAMES_MAX {
@@ -195,8 +199,6 @@ impl Inner {
             }
             match self.disk.rename_to_free((directory, name), (&parent, &fresh)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // It has gone there, before that was written down.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 done => return done,
             }
         }
