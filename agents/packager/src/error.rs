@@ -115,10 +115,27 @@ impl Error {
     }
 }
 
+/// What a disk that was waited for did not take.
+const SYNC_FAILED: &str = "sync-failed";
+
 impl Error {
-    /// Whether it may be that the disk did not take something: it is broken, full or cannot be written any more.
-    pub(crate) fn is_of_disk(&self) -> bool {
-        matches!(self.code.as_str(), "io" | "disk-full" | "permission-denied")
+    /// Who waited for the device was told that something is not on it: what was written since it was asked last cannot be relied
+    /// on, though it can be read for as long as its pages are in memory.
+    pub(crate) fn sync_failed(path: &std::path::Path, source: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let message =
+            format!("the disk did not take what was written to `{}`: {source}", path.display());
+        let is_full = matches!(source.kind(), StorageFull | QuotaExceeded);
+        let hint = match is_full {
+            true => "free some space on that file system, then run the command again",
+            false => "look at the disk that it is on (`dmesg`), then run the command again",
+        };
+        Self::new(Kind::Failed, SYNC_FAILED, message).hint(hint).retryable()
+    }
+
+    /// Whether it is that.
+    pub(crate) fn is_sync_failed(&self) -> bool {
+        self.code == SYNC_FAILED
     }
 }
 

@@ -434,10 +434,10 @@ impl Inner {
         (self.clock)()
     }
 
-    /// A name that sorts by time: `tx-20261121-012614-123-7f3a`.
+    /// A name that sorts by time and is nobody else's: `tx-20261121-012614-123-7f3a09c25be1d846`.
     fn new_id(&self) -> Result<String> {
         use ring::rand::{SecureRandom, SystemRandom};
-        let mut random = [0_u8; 2];
+        let mut random = [0_u8; 8];
         SystemRandom::new().fill(&mut random).map_err(|_| {
             Error::new(Kind::Failed, "no-randomness", "the kernel gives no random numbers")
         })?;

@@ -231,7 +231,7 @@ impl Task<'_> {
         let committed = match committed {
             Ok(committed) => committed,
             Err(error) => {
-                if error.is_of_disk() {
+                if error.is_sync_failed() {
                     stock.beside.forget();
                 }
                 return Err(system::failed(error, &notes, part.is_some()));

@@ -109,7 +109,7 @@ impl Task<'_> {
                 .and_then(|(_, bytes)| self.restore_crates(crates, &mut repaired).map(|()| bytes))
                 .and_then(|bytes| {
                     let treated = self.treat(session, project, &patients, &mut repaired);
-                    if treated.as_ref().is_err_and(Error::is_of_disk) {
+                    if treated.as_ref().is_err_and(Error::is_sync_failed) {
                         beside.forget();
                     }
                     treated.map(|()| bytes)

@@ -12,10 +12,10 @@ use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
-use super::database::Hold;
+use super::database::{Hold, NAME_TAKEN};
 use super::directory::{Directory, Identity, ObjectKind, RelativePath};
 use super::fingerprint;
-use super::journal::{Begin, Finish, Intent, Item, Journal, Record};
+use super::journal::{self, Begin, Finish, Intent, Item, Journal, Record};
 use super::look::{Looked, check_overlap};
 use super::mend::Mended;
 use super::project::{Content, STAGING, Workshop, is_link, linked};
@@ -164,6 +164,11 @@ impl Session {
         let journal = Journal::create(&inner.disk, &inner.journals, begin.clone(), is_waited_for)?;
         match inner.database.begin(&begin) {
             Ok(()) => Ok((begin, journal)),
+            Err(error) if error.code == NAME_TAKEN => {
+                // What else has that name is the other one's.
+                journal::remove(&inner.disk, &inner.journals, &begin)?;
+                Err(error)
+            }
             Err(error) => Err(self.abandon(&begin, None, error)),
         }
     }

@@ -35,6 +35,9 @@ use crate::system::Change;
 /// The part of a summary that is kept apart: it is long, and only the log's own readers want it.
 pub(crate) const PACKAGES: &str = "changed_packages";
 
+/// Another transaction has that name.
+pub(super) const NAME_TAKEN: &str = "transaction-name-taken";
+
 /// Transactions that one rollback looks back over.
 const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;
 
@@ -169,9 +172,13 @@ impl Database {
     }
 
     /// Tells that a transaction begins. Its journal tells it, too, so this may be lost with the power.
+    ///
+    /// # Errors
+    /// `transaction-name-taken` where another one of that name is known: nothing is written of this one.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
         self.hold_log(&begin.id);
-        self.write_lazily(|connection| upsert(connection, begin))
+        let row = self.write_lazily(|connection| upsert(connection, begin))?;
+        if row == Row::New { Ok(()) } else { Err(name_taken(begin)) }
     }
 
     /// Tells that a transaction gave up before its commit record, or was taken back after it, and what the next answer in its project has
@@ -184,7 +191,9 @@ impl Database {
         now_ms: u64,
     ) -> Result<()> {
         self.write(|connection| {
-            upsert(connection, begin)?;
+            if upsert(connection, begin)? == Row::Anothers {
+                return Ok(());
+            }
             back::unsettle(connection, begin, now_ms)?;
             connection.execute(
                 "UPDATE transactions SET state = 'aborted', error = ?2, finished_at_ms = ?3 WHERE id = ?1",
@@ -223,19 +232,21 @@ impl Database {
     pub(super) fn commit(&self, begin: &Begin, intent: &Intent, now_ms: u64) -> Result<()> {
         let key = begin.key();
         self.hold_log(&begin.id);
-        self.write_lazily(|connection| {
-            upsert(connection, begin)?;
+        let is_ours = self.write_lazily(|connection| {
+            if upsert(connection, begin)? == Row::Anothers {
+                return Ok(false);
+            }
             let system = intent.system.as_ref().map(json).transpose()?;
             let done = run(
                 connection,
                 "UPDATE transactions SET state = 'committed', finished_at_ms = ?2, directories = ?3,
                    system = ?4
-                 WHERE id = ?1 AND state = 'preparing'",
+                 WHERE id = ?1 AND state IN ('preparing', 'aborted')",
                 params![begin.id, now_ms as i64, json(&intent.directories)?, system],
             )?;
             if done == 0 {
                 // A crash came after this was written the first time.
-                return Ok(());
+                return Ok(true);
             }
             holds::record(connection, begin)?;
             match &intent.finish {
@@ -264,8 +275,9 @@ impl Database {
                     advance(connection, &key, begin, item, ecosystem, now_ms)?;
                 }
             }
-            Ok(())
-        })
+            Ok(true)
+        })?;
+        if is_ours { Ok(()) } else { Err(name_taken(begin)) }
     }
 
     /// The state of one environment.
@@ -427,7 +439,7 @@ impl Database {
 }
 
 /// Makes sure that the rows of a transaction and its project exist.
-fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
+fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<Row> {
     let key = begin.key();
     run(
         connection,
@@ -455,9 +467,26 @@ fn upsert(connection: &Transaction<'_>, begin: &Begin) -> rusqlite::Result<()> {
         ],
     )?;
     if new > 0 && !begin.had_workshop {
-        run(connection, "UPDATE projects SET owns_workshop = 1 WHERE key = ?1", [key])?;
+        run(connection, "UPDATE projects SET owns_workshop = 1 WHERE key = ?1", [&key])?;
     }
-    Ok(())
+    if new > 0 {
+        return Ok(Row::New);
+    }
+    let mut query = connection.prepare_cached(
+        "SELECT project = ?2 AND operation = ?3 AND started_at_ms = ?4 FROM transactions WHERE id = ?1",
+    )?;
+    let named = params![begin.id, key, begin.operation, begin.started_at_ms as i64];
+    let is_this = query.query_row(named, |row| row.get(0))?;
+    Ok(if is_this { Row::Known } else { Row::Anothers })
+}
+
+/// Whose row has the name of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    /// There was none, now it is its own.
+    New,
+    Known,
+    Anothers,
 }
 
 /// Counts one more generation of an environment.
@@ -515,6 +544,13 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
         let kind = rusqlite::types::Type::Text;
         rusqlite::Error::FromSqlConversionFailure(0, kind, Box::new(error))
     })
+}
+
+fn name_taken(begin: &Begin) -> Error {
+    let message = format!("another transaction is already named `{}`", begin.id);
+    Error::new(Kind::Failed, NAME_TAKEN, message)
+        .hint("nothing is written of this one; run the command again, and look at the clock of the machine")
+        .retryable()
 }
 
 /// An error of SQLite as people read it.

@@ -28,7 +28,7 @@ impl Inner {
 
     fn sync(&self, directory: &Directory) -> Result<()> {
         let synced = self.disk.sync(directory);
-        synced.map_err(|error| Error::io("write", directory.path(), &error))
+        synced.map_err(|error| Error::sync_failed(directory.path(), &error))
     }
 }
 
@@ -65,7 +65,7 @@ impl Session {
     /// (another transaction's, or one for packages that come) has brought up.
     fn sync_all(&self, staging: &Directory) -> Result<()> {
         let disk = &self.inner.disk;
-        let failed = |error: io::Error| Error::io("write", staging.path(), &error);
+        let failed = |error: io::Error| Error::sync_failed(staging.path(), &error);
         let device = |directory: &Directory| {
             rustix::fs::fstat(directory).map(|status| status.st_dev).map_err(io::Error::from)
         };
@@ -84,7 +84,7 @@ impl Session {
             return Ok(());
         }
         let synced = inner.disk.sync_file_system(&inner.fingerprints);
-        synced.map_err(|error| Error::io("write", &inner.kept(transaction), &error))
+        synced.map_err(|error| Error::sync_failed(&inner.kept(transaction), &error))
     }
 
     /// Waits for what a commit record leaves to be waited for: the names of generations, and what the database was told; all of it

@@ -334,7 +334,7 @@ impl Journal {
 
     /// Waits until all records are on the device.
     pub(super) fn sync(&self, disk: &Disk) -> Result<()> {
-        disk.sync(&self.file).map_err(|error| Error::io("write", &self.path, &error))
+        disk.sync(&self.file).map_err(|error| Error::sync_failed(&self.path, &error))
     }
 
     /// The length up to here.

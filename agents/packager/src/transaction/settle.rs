@@ -275,7 +275,7 @@ impl Site<'_> {
         }
         for (_, directory) in &directories {
             let synced = self.disk.sync(directory);
-            synced.map_err(|error| Error::io("write", directory.path(), &error))?;
+            synced.map_err(|error| Error::sync_failed(directory.path(), &error))?;
         }
         Ok(())
     }

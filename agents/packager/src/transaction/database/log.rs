@@ -48,15 +48,16 @@ impl Database {
     /// Waits until all that a transaction has written is on the device, and the name of the file that it is in.
     pub(in super::super) fn sync(&self, transaction: &str, with_name: bool) -> Result<()> {
         let path = self.log_path();
-        let failed = |error: io::Error| Error::io("write", &path, &error);
+        let failed = |error: io::Error| Error::io("open", &path, &error);
+        let unsynced = |error: io::Error| Error::sync_failed(&path, &error);
         let held = self.logs.all().get(transaction).cloned();
         if let Some(held) = &held {
-            self.disk.sync(&**held).map_err(failed)?;
+            self.disk.sync(&**held).map_err(unsynced)?;
         }
         let is_same = held.as_ref().is_some_and(|held| is_at(held, &path));
         if !is_same {
             match File::open(&path) {
-                Ok(log) => self.disk.sync(&log).map_err(failed)?,
+                Ok(log) => self.disk.sync(&log).map_err(unsynced)?,
                 // The last process that closed the database has worked it in, and waited for that.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(failed(error)),
@@ -67,14 +68,15 @@ impl Database {
             return Ok(());
         }
         let state = self.path.parent().unwrap_or(&self.path);
-        let failed = |error: io::Error| Error::io("write", state, &error);
+        let failed = |error: io::Error| Error::io("open", state, &error);
+        let unsynced = |error: io::Error| Error::sync_failed(state, &error);
         let directory = File::open(state).map_err(failed)?;
         if is_replaced {
             // What the old one had is in the database itself, of which SQLite has locks: another descriptor would take them away.
-            return self.disk.sync_file_system(&directory).map_err(failed);
+            return self.disk.sync_file_system(&directory).map_err(unsynced);
         }
         // The log may have been made just now.
-        self.disk.sync(&directory).map_err(failed)
+        self.disk.sync(&directory).map_err(unsynced)
     }
 
     fn log_path(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! What is written together, and what waits for the disk.
 
 use super::*;
+use crate::transaction::directory::{Identity, ObjectKind};
 
 fn database() -> (tempfile::TempDir, Database) {
     let place = tempfile::tempdir().expect("a directory");
@@ -63,5 +64,67 @@ fn the_database_waits_for_the_disk_where_it_is_to_and_only_there() {
     for is_waited_for in [false, false, true, true, false, true] {
         database.approve(&approval("a"), is_waited_for).expect("approved");
         assert_eq!(level(), if is_waited_for { full } else { normal });
+    }
+}
+
+fn begin() -> Begin {
+    Begin {
+        id: "tx-1".to_owned(),
+        project: "/x".to_owned(),
+        identity: Identity { device: 1, inode: 2, born_ns: None, kind: ObjectKind::Directory },
+        had_workshop: false,
+        operation: "add".to_owned(),
+        digest: None,
+        actor: "uid 0".to_owned(),
+        summary: serde_json::Value::Null,
+        started_at_ms: 1,
+        holds: Vec::new(),
+    }
+}
+
+#[test]
+fn a_name_that_another_transaction_has_is_refused_and_changes_nothing_of_the_other_one() {
+    let (_place, database) = database();
+    let state = || {
+        let state = database.read(|connection| {
+            let mut query =
+                connection.prepare("SELECT state FROM transactions WHERE id = 'tx-1'")?;
+            query.query_row([], |row| row.get::<_, String>(0)).optional()
+        });
+        state.expect("a state")
+    };
+    let first = begin();
+    let others = [
+        Begin { started_at_ms: 2, ..first.clone() },
+        Begin { operation: "remove".to_owned(), ..first.clone() },
+        Begin { project: "/y".to_owned(), ..first.clone() },
+    ];
+    let intent = Intent {
+        directories: Vec::new(),
+        items: Vec::new(),
+        finish: Finish::Keep,
+        system: None,
+        start: None,
+    };
+    let all_are_refused = |expected: &str| {
+        for other in &others {
+            assert_eq!(database.begin(other).expect_err("refused").code, NAME_TAKEN);
+            assert_eq!(database.commit(other, &intent, 3).expect_err("refused").code, NAME_TAKEN);
+            database.abort(other, "of no use", 3).expect("written");
+            assert_eq!(state().as_deref(), Some(expected));
+        }
+        // Not twice either.
+        assert_eq!(database.begin(&first).expect_err("refused").code, NAME_TAKEN);
+        assert_eq!(state().as_deref(), Some(expected));
+    };
+    assert_eq!(state(), None);
+    database.begin(&first).expect("written");
+    all_are_refused("preparing");
+    // Its journal is the truth: what it says is done again by whoever comes after a crash, whatever is said here.
+    database.abandon(&first.key(), 4).expect("written");
+    all_are_refused("aborted");
+    for _ in 0..2 {
+        database.commit(&first, &intent, 5).expect("written");
+        all_are_refused("committed");
     }
 }

@@ -88,7 +88,9 @@ fn random_commit(dice: &mut Dice, session: &mut Session, number: usize) -> Strin
             _ => {}
         }
     }
-    open.commit(&changes, CommitOptions::default()).unwrap().transaction
+    let committed = open.commit(&changes, CommitOptions::default()).unwrap();
+    assert_eq!(committed.unfinished, None);
+    committed.transaction
 }
 
 /// Gives a file what packages have: an odd mode, an old time, links to it, a directory that forbids writing.
@@ -141,7 +143,7 @@ fn a_hundred_random_histories_come_back_to_every_state() {
                 let undone = match dice.below(2) {
                     0 => session.rollback(Some(&id), "uid 0", false).unwrap(),
                     _ => {
-                        // Who takes the lock next deletes what is not needed any more.
+                        // What it may leave is for whoever takes the lock next.
                         let undone = session.rollback_and_leave(
                             Some(&id),
                             "uid 0",
@@ -153,6 +155,7 @@ fn a_hundred_random_histories_come_back_to_every_state() {
                         undone.unwrap()
                     }
                 };
+                assert_eq!(undone.unfinished, None, "seed {seed}");
                 assert_eq!(undone.taken.len(), standing.len() - index, "seed {seed}");
                 let differs = difference(&exactly(&world), &before);
                 assert!(differs.is_empty(), "seed {seed}, step {number}: {differs:?}");
