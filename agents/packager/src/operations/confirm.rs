@@ -5,16 +5,16 @@
 //! history, in the log, in the measures, and in the next answer in that project.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Station};
 
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
 use crate::limits::{CONFIRMED_LOOK_BACK, LOCK_WAIT_SECONDS, UNCONFIRMED_PROJECTS_MAX};
-use crate::transaction::{Durability, Outcome, Project, Session, State};
+use crate::transaction::{Durability, Outcome, Project, Recovered, Session, State};
 
 /// The error of a transaction whose end is not known yet.
 pub(crate) const UNCONFIRMED: &str = "not-confirmed";
@@ -25,6 +25,8 @@ pub(crate) struct Unconfirmed {
     durability: Durability,
     /// Whether this process goes on when it has answered.
     stays: AtomicBool,
+    /// Where it tells what was taken back, as long as it serves.
+    station: OnceLock<Weak<dyn Station>>,
     sessions: Mutex<Vec<Session>>,
     /// Projects in which that did not come to an end, to be tried again after later answers and when this process ends.
     left: Mutex<Vec<Project>>,
@@ -35,14 +37,32 @@ impl Unconfirmed {
         Self {
             durability,
             stays: AtomicBool::new(false),
+            station: OnceLock::new(),
             sessions: Mutex::default(),
             left: Mutex::default(),
         }
     }
 
     /// This process serves: somebody will call [`Shop::confirm`] after each answer.
-    pub(crate) fn stay(&self) {
+    pub(crate) fn stay(&self, station: &Arc<dyn Station>) {
+        let _ = self.station.set(Arc::downgrade(station));
         self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the bus what was taken back after it was told of as committed.
+    fn publish(&self, ended: &[Recovered]) {
+        let Some(station) = self.station.get().and_then(Weak::upgrade) else { return };
+        for one in ended.iter().filter(|one| one.outcome == Outcome::Undone) {
+            let event = serde_json::json!({
+                "schema": "bolide.taken-back/1",
+                "project": one.project,
+                "transaction": one.transaction,
+            });
+            let mut payload = Vec::new();
+            if ciborium::into_writer(&event, &mut payload).is_ok() {
+                station.publish("event.pkg.taken-back", &payload);
+            }
+        }
     }
 
     /// Whether it does.
@@ -143,6 +163,7 @@ impl Shop {
         let mut stays = Ok(());
         for mut session in sessions {
             let ended = session.confirm();
+            self.unconfirmed.publish(ended.as_deref().unwrap_or_default());
             let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
             if let Some(error) = failed {
                 let project = session.project().path().display();
@@ -184,5 +205,52 @@ impl Task<'_> {
         let left = |error: Error| format!("tidying up is left to the next command: {error}");
         answer.warnings.extend(unfinished.map(left));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agents_contract::Busy;
+
+    use super::*;
+
+    /// Hears the subjects of what is published.
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<String>>);
+
+    impl Station for Ear {
+        fn publish(&self, subject: &str, payload: &[u8]) {
+            let event: serde_json::Value = ciborium::from_reader(payload).expect("an event");
+            let transaction = event["transaction"].as_str().unwrap_or_default();
+            self.0.lock().expect("a list").push(format!("{subject} {transaction}"));
+        }
+
+        fn begin(&self) -> Option<Busy> {
+            None
+        }
+
+        fn cancellation(&self) -> &Cancellation {
+            Cancellation::NEVER
+        }
+
+        fn changed(&self) {}
+    }
+
+    #[test]
+    fn those_who_listen_hear_of_what_was_taken_back() {
+        let unconfirmed = Unconfirmed::new(Durability::AfterAnswer);
+        let ended = |outcome, transaction: &str| Recovered {
+            transaction: transaction.to_owned(),
+            project: None,
+            outcome,
+            error: None,
+        };
+        let ended = [ended(Outcome::Finished, "tx-1"), ended(Outcome::Undone, "tx-2")];
+        unconfirmed.publish(&ended);
+        let ear = Arc::new(Ear::default());
+        let station: Arc<dyn Station> = ear.clone();
+        unconfirmed.stay(&station);
+        unconfirmed.publish(&ended);
+        assert_eq!(*ear.0.lock().expect("a list"), ["event.pkg.taken-back tx-2"]);
     }
 }

@@ -180,16 +180,6 @@ pub(super) struct Directory {
     path: PathBuf,
 }
 
-/// What the device cannot read in a test.
-#[cfg(test)]
-pub(super) mod broken {
-    thread_local! {
-        /// The path of a file, for this thread.
-        pub(crate) static IS_UNREADABLE: std::cell::RefCell<Option<std::path::PathBuf>> =
-            const { std::cell::RefCell::new(None) };
-    }
-}
-
 /// Bytes of names that are asked for at once: some hundred of them.
 const LISTING_BYTES: usize = 16 * 1024;
 
@@ -329,5 +319,15 @@ impl Directory {
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// What the device cannot read in a test.
+#[cfg(test)]
+pub(super) mod broken {
+    thread_local! {
+        /// The path of a file, for this thread.
+        pub(crate) static IS_UNREADABLE: std::cell::RefCell<Option<std::path::PathBuf>> =
+            const { std::cell::RefCell::new(None) };
     }
 }

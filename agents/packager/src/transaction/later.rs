@@ -16,21 +16,20 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::database::{Step, fingerprint_name};
-use super::directory::{Directory, ObjectKind, RelativePath};
+use super::directory::{Directory, RelativePath};
 use super::durable::tells_of_failures;
 use super::fingerprint::{Fingerprint, REBUILT_CACHE};
-use super::journal::{Begin, Intent, Item, Journal, Record, Unfinished};
+use super::journal::{Begin, Intent, Item, Journal, Record, Story, Unfinished};
 use super::project::{GENERATIONS, STAGING, Workshop};
 use super::recovery::Undo;
 use super::settle::{Direction, MEANWHILE, Settled, Site};
 use super::start::Start;
-use super::torn::{first_torn, is_of_device};
+use super::torn::{first_torn, first_unwritten};
 use super::{Inner, Outcome, Recovered, Session, note, order, tree};
 use crate::error::{Error, Kind, Result};
 use crate::limits::PROJECT_FILE_BYTES_MAX;
@@ -62,6 +61,8 @@ impl Durability {
 
 /// The error of a transaction that the device did not take after people were answered.
 pub(super) const NOT_STORED: &str = "not-stored";
+/// Why a transaction was taken back where the machine had stopped.
+const POWER_LOST: &str = "the power went before it was on the disk";
 
 impl Session {
     /// What is in memory of the project's file system now, by a name that is another one when that is lost.
@@ -105,6 +106,54 @@ impl Session {
                 error: Some(error),
             }]),
             ended => ended,
+        }
+    }
+
+    /// Ends what was answered before it was on the device; `None` where it ends like any other, because nothing but a process has died
+    /// before its commit record.
+    pub(super) fn end_answered(
+        &self,
+        Story { begin, intent, turned, committed, back }: &mut Story,
+    ) -> Result<Option<Outcome>> {
+        let Some(intent) = intent else { return Ok(None) };
+        let refused = |outcome: Result<()>| outcome.map(|()| Some(Outcome::Undone));
+        if let Some(why) = back {
+            return refused(self.take_back(begin, intent, turned, why));
+        }
+        if let Some(why) = self.inner.why_refused(&begin.id) {
+            return refused(self.refuse(begin, intent, turned, &why));
+        }
+        let is_here = self.is_of_this_start(intent);
+        if !*committed {
+            return match is_here {
+                true => Ok(None),
+                false => refused(self.take_back(begin, intent, turned, POWER_LOST)),
+            };
+        }
+        let is_known = self.inner.stored().contains(&begin.id);
+        if !is_here && !is_known {
+            if let Some(missing) = self.find_missing(begin, intent)? {
+                let why = format!("{POWER_LOST}: {missing}");
+                return refused(self.refuse(begin, intent, turned, &why));
+            }
+            match self.wait_for_answered(begin, intent) {
+                Err(error) if error.code == NOT_STORED => {
+                    return refused(self.refuse(begin, intent, turned, &error.message));
+                }
+                waited => waited?,
+            }
+        }
+        if !is_here {
+            // What somebody does to it from now on is no matter for that question. The rest is waited for as ever.
+            self.note_stored(begin);
+            intent.start = None;
+        }
+        self.settle_again(begin, intent)?;
+        match self.finish(begin, intent) {
+            Err(error) if error.code == NOT_STORED => {
+                refused(self.refuse(begin, intent, turned, &error.message))
+            }
+            ended => ended.map(|()| Some(Outcome::Finished)),
         }
     }
 
@@ -152,43 +201,21 @@ impl Session {
     fn find_unwritten(&self, begin: &Begin, intent: &Intent) -> Result<Option<String>> {
         let workshop = Workshop::existing(&self.project)?;
         let site = self.site(workshop.as_ref());
-        let mut failed = None;
-        for item in intent.items.iter().filter(|item| !site.is_blocked(&item.live)) {
-            let Some((directory, name)) = site.find_new(item)? else { continue };
-            tree::walk(&directory, &name, &|_| false, &mut |visit| {
-                let path = || visit.directory.path().join(visit.name);
-                let disk = &self.inner.disk;
-                let synced = match visit.kind() {
-                    ObjectKind::File => {
-                        visit.directory.open_file(visit.name).and_then(|file| disk.sync(&file))
-                    }
-                    ObjectKind::Directory => {
-                        visit.directory.child(visit.name).and_then(|inner| disk.sync(&inner))
-                    }
-                    ObjectKind::Link | ObjectKind::Special => Ok(()),
-                };
-                match synced {
-                    // Of what nobody may read nothing was read, and what is gone was taken away.
-                    Err(error)
-                        if is_of_device(&error) || error.kind() == io::ErrorKind::StorageFull =>
-                    {
-                        failed.get_or_insert(format!("`{}`: {error}", path().display()));
-                    }
-                    Err(error) => tracing::debug!(path = %path().display(), %error, "not asked"),
-                    Ok(()) => {}
-                }
-                Ok(())
-            })?;
-        }
-        if failed.is_some() {
-            return Ok(failed);
-        }
         let Inner { disk, fingerprints, database, .. } = &*self.inner;
-        for position in 0..intent.items.len() {
-            let name = fingerprint_name(&begin.id, position);
-            let synced = fingerprints.open_file(OsStr::new(&name)).map(|print| disk.sync(&print));
+        for (position, item) in intent.items.iter().enumerate() {
+            if site.is_blocked(&item.live) {
+                continue;
+            }
+            let Some((directory, name)) = site.find_new(item)? else { continue };
+            let name_of_print = fingerprint_name(&begin.id, position);
+            let synced =
+                fingerprints.open_file(OsStr::new(&name_of_print)).map(|print| disk.sync(&print));
             if let Ok(Err(error)) = synced {
-                return Ok(Some(format!("the record `{name}`: {error}")));
+                return Ok(Some(format!("the record of `{}`: {error}", item.live)));
+            }
+            let print = self.inner.load_whole_fingerprint(&name_of_print)?.unwrap_or_default();
+            if let Some(path) = first_unwritten(disk, &print, (&directory, &name))? {
+                return Ok(Some(format!("`{}`", shown(item, &path))));
             }
         }
         database.sync(&begin.id, true)?;
@@ -229,9 +256,7 @@ impl Session {
                 return Ok(Some(format!("the record of `{}` is not there", item.live)));
             };
             if let Some(path) = first_torn(&print, (&directory, &name), item.live.name())? {
-                let path = Path::new(item.live.as_str()).join(path);
-                let path = path.to_string_lossy();
-                let path = path.trim_end_matches('/');
+                let path = shown(item, &path);
                 return Ok(Some(format!("`{path}` is not what was installed")));
             }
             self.remove_torn_cache(&directory, &name);
@@ -447,6 +472,12 @@ impl Session {
         self.wait_for_kept(&begin.id)?;
         tree::remove_tree(&self.inner.disk, &directory, &name)
     }
+}
+
+/// A path in an item, as people see it.
+fn shown(item: &Item, path: &Path) -> String {
+    let path = Path::new(item.live.as_str()).join(path);
+    path.to_string_lossy().trim_end_matches('/').to_owned()
 }
 
 /// A transaction that is being taken back.

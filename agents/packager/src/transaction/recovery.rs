@@ -16,7 +16,6 @@ use super::fingerprint::Fingerprint;
 use super::journal::{
     self, Begin, Finish, Found, Intent, Item, Journal, Leftover, Record, Story, Unfinished,
 };
-use super::later::NOT_STORED;
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::system::SystemLock;
@@ -82,8 +81,6 @@ impl<'i> Undo<'i> {
 
 /// Why a transaction gave up that a crash had stopped.
 const INTERRUPTED: &str = "interrupted";
-/// The same where the machine had stopped.
-const POWER_LOST: &str = "the power went before it was on the disk";
 
 impl Transactions {
     /// Ends what crashes left in all projects. A project that is away or in use keeps its journal.
@@ -223,54 +220,6 @@ impl Session {
         }
     }
 
-    /// Ends what was answered before it was on the device; `None` where it ends like any other, because nothing but a process has died
-    /// before its commit record.
-    fn end_answered(
-        &self,
-        Story { begin, intent, turned, committed, back }: &mut Story,
-    ) -> Result<Option<Outcome>> {
-        let Some(intent) = intent else { return Ok(None) };
-        let refused = |outcome: Result<()>| outcome.map(|()| Some(Outcome::Undone));
-        if let Some(why) = back {
-            return refused(self.take_back(begin, intent, turned, why));
-        }
-        if let Some(why) = self.inner.why_refused(&begin.id) {
-            return refused(self.refuse(begin, intent, turned, &why));
-        }
-        let is_here = self.is_of_this_start(intent);
-        if !*committed {
-            return match is_here {
-                true => Ok(None),
-                false => refused(self.take_back(begin, intent, turned, POWER_LOST)),
-            };
-        }
-        let is_known = self.inner.stored().contains(&begin.id);
-        if !is_here && !is_known {
-            if let Some(missing) = self.find_missing(begin, intent)? {
-                let why = format!("{POWER_LOST}: {missing}");
-                return refused(self.refuse(begin, intent, turned, &why));
-            }
-            match self.wait_for_answered(begin, intent) {
-                Err(error) if error.code == NOT_STORED => {
-                    return refused(self.refuse(begin, intent, turned, &error.message));
-                }
-                waited => waited?,
-            }
-        }
-        if !is_here {
-            // What somebody does to it from now on is no matter for that question. The rest is waited for as ever.
-            self.note_stored(begin);
-            intent.start = None;
-        }
-        self.settle_again(begin, intent)?;
-        match self.finish(begin, intent) {
-            Err(error) if error.code == NOT_STORED => {
-                refused(self.refuse(begin, intent, turned, &error.message))
-            }
-            ended => ended.map(|()| Some(Outcome::Finished)),
-        }
-    }
-
     /// Removes what a transaction had prepared whose journal does not even tell its beginning.
     fn clear_torn(&self, which: &Unfinished) -> Result<()> {
         let inner = &self.inner;
@@ -296,7 +245,7 @@ impl Session {
 
     /// Brings the names of a committed transaction forward once more that were not on the device when the power went. What somebody
     /// has put in the place of one since stays.
-    fn settle_again(&self, begin: &Begin, intent: &mut Intent) -> Result<()> {
+    pub(super) fn settle_again(&self, begin: &Begin, intent: &mut Intent) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let site = self.site(workshop.as_ref());
         let mut open = Vec::new();
@@ -408,15 +357,20 @@ impl Session {
             }
             None => (None, false),
         };
-        self.wait_for_kept(&begin.id)?;
-        let removed = if remains { Ok(()) } else { self.remove_staging(&begin.id) };
-        match removed.and_then(|()| self.inner.forget_fingerprints(&begin.id)) {
-            // What the device cannot read cannot always be removed either, and nobody needs it to be.
-            Err(error) if is_answered && error.code == "io" => {
-                self.inner.tell(&self.project.key(), &format!("left behind: {error}"));
+        // What the device cannot read cannot always be removed either, and nobody needs it to be.
+        let left = |outcome: Result<()>| match outcome {
+            Err(error) if is_answered => {
+                self.inner.tell(&self.project.key(), &format!("`{}`: {error}", begin.id));
+                Ok(true)
             }
-            removed => removed?,
+            outcome => outcome.map(|()| false),
+        };
+        // Copies that may not be on the device are no reason to delete what they were made of.
+        let remains = left(self.wait_for_kept(&begin.id))? || remains;
+        if !remains {
+            left(self.remove_staging(&begin.id))?;
         }
+        left(self.inner.forget_fingerprints(&begin.id))?;
         let kept = is_answered.then(|| self.inner.with_kept(&begin.id, reason));
         let told = kept.as_ref().map(|why| format!("`{}` was taken back: {why}", begin.id));
         let reason = kept.as_deref().unwrap_or(reason);

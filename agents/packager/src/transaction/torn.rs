@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::directory::{Directory, ObjectKind};
+use super::disk::Disk;
 use super::fingerprint::{Drift, DriftKind, Entry, Fingerprint, changed_ns, is_cache, modified_ns};
 use super::tree::{self, Blocked, Onward, Visit};
 use crate::error::Result;
@@ -58,6 +59,48 @@ pub(super) fn first_torn(
         torn.is_none()
     })?;
     Ok(torn)
+}
+
+/// The first path of an installed tree that the device refuses to take, or refused when nobody had asked yet; what somebody put in
+/// the place of something is not asked.
+pub(super) fn first_unwritten(
+    disk: &Disk,
+    print: &Fingerprint,
+    at: (&Directory, &OsStr),
+) -> Result<Option<PathBuf>> {
+    let expected: HashMap<&[u8], u64> =
+        print.entries().iter().map(|entry| (entry.path.as_slice(), entry.inode)).collect();
+    let found = RefCell::new(None);
+    let asked = |path: &[u8], synced: io::Result<()>| {
+        let code = |error: &io::Error| error.raw_os_error().map(Errno::from_raw_os_error);
+        let is_full = |error: &io::Error| matches!(code(error), Some(Errno::NOSPC | Errno::DQUOT));
+        // Whoever may not read it has taken that right away; then it is not asked.
+        if let Err(error) = synced
+            && (is_of_device(&error) || is_full(&error))
+        {
+            *found.borrow_mut() = Some(PathBuf::from(OsStr::from_bytes(path)));
+        }
+    };
+    let mut visit = |visit: &Visit<'_>| {
+        if expected.get(visit.path) == Some(&visit.status.st_ino) {
+            let synced = match visit.kind() {
+                ObjectKind::File => {
+                    visit.directory.open_file(visit.name).and_then(|file| disk.sync(&file))
+                }
+                ObjectKind::Directory => {
+                    visit.directory.child(visit.name).and_then(|inner| disk.sync(&inner))
+                }
+                ObjectKind::Link | ObjectKind::Special => Ok(()),
+            };
+            asked(visit.path, synced);
+        }
+        Ok(Onward::Into)
+    };
+    // What cannot be looked at is found by who reads it.
+    let mut blocked = |_: Blocked<'_>, _: io::Error| Ok(());
+    let skip = |_: &[u8]| found.borrow().is_some();
+    tree::walk_as_told(at, tree::UNKNOWN, &skip, &mut visit, &mut blocked)?;
+    Ok(found.into_inner())
 }
 
 /// What somebody changed in an installed tree, or added to it, without what the power took; `None` where not all of it can be read.

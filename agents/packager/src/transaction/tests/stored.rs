@@ -353,16 +353,15 @@ fn what_somebody_put_in_the_place_of_a_file_is_no_damage_whatever_it_holds() {
     }
 }
 
-/// The device tells of an error once.
-#[derive(Default)]
-struct Errs(Mutex<bool>);
+/// The device tells of an error once to each of these.
+struct Errs(Mutex<Vec<&'static str>>);
 
 impl Hook for Errs {
     fn reach(&self, name: &'static str) -> Verdict {
-        let mut has_told = self.0.lock().unwrap();
-        let tells = name == "syncfs" && !*has_told;
-        *has_told |= tells;
-        if tells { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
+        let mut names = self.0.lock().unwrap();
+        let count = names.len();
+        names.retain(|it| *it != name);
+        if names.len() < count { Verdict::Fail(Errno::IO) } else { Verdict::Proceed }
     }
 
     fn order(&self) -> Option<Order> {
@@ -372,15 +371,24 @@ impl Hook for Errs {
 
 #[test]
 fn an_error_of_something_else_takes_nothing_back_where_another_process_asks() {
-    for (is_next_start, is_torn) in [(false, false), (false, true), (true, false)] {
+    for (is_next_start, is_torn, is_of_file) in [
+        (false, false, false),
+        (false, true, false),
+        (false, false, true),
+        (true, false, false),
+        (true, false, true),
+    ] {
         let (world, _) = answered("2.0.0");
         if is_torn {
             tear(&world.project.join("node_modules/a/index.js"), b"");
         }
         let world = if is_next_start { restart(world) } else { world };
-        let transactions = world.open_on(Disk { hook: Some(Arc::<Errs>::default()) }).unwrap();
+        let names = if is_of_file { vec!["syncfs", "fsync"] } else { vec!["syncfs"] };
+        let hook = Arc::new(Errs(Mutex::new(names)));
+        let transactions = world.open_on(Disk { hook: Some(hook) }).unwrap();
         let outcome = world.lock(&transactions).unwrap().recovered()[0].outcome;
-        assert_eq!(outcome, if is_torn { Outcome::Undone } else { Outcome::Finished });
+        let is_back = is_torn || is_of_file;
+        assert_eq!(outcome, if is_back { Outcome::Undone } else { Outcome::Finished });
         world.assert_clean();
     }
 }
