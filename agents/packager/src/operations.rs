@@ -328,7 +328,7 @@ impl<'a> Task<'a> {
     fn lock(&self, project: Project) -> Result<crate::transaction::Session> {
         let wait = Duration::from_secs(LOCK_WAIT_SECONDS);
         // Whoever was answered there may not have read it yet.
-        self.shop.confirm_in(&project);
+        self.shop.confirm_in(&project)?;
         let locked = self.shop.transactions.lock(project, wait, &self.while_it_waits());
         locked.map_err(|error| match error.code == "cancelled" {
             true => self.waited_in_vain(),

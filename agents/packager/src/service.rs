@@ -375,7 +375,7 @@ impl Agent for Packager {
     fn settle(self: Arc<Self>, station: Arc<dyn Station>) {
         let Shop { preparing, prepared, rules, store, .. } = &*self.shop;
         store.remember();
-        self.shop.unconfirmed.stay();
+        self.shop.unconfirmed.stay(&station);
         preparing.begin(prepared, rules.prepared_bytes_max, &self.shop);
         watch::start(Arc::clone(&self.shop), &self.state, station);
     }

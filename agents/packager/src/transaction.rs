@@ -84,7 +84,7 @@ mod tests;
 mod torn;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -143,8 +143,10 @@ struct Inner {
     start: Option<Start>,
     /// How often something was taken back after people were answered.
     taken_back: AtomicU64,
-    /// What is being taken back, by transaction: its project, and why.
-    refused: Mutex<BTreeMap<String, (String, String)>>,
+    /// What is being taken back, by transaction.
+    refused: Mutex<BTreeMap<String, later::Refused>>,
+    /// Transactions of which the device has all, as far as their journals have not gone yet.
+    stored: Mutex<BTreeSet<String>>,
 }
 
 /// A locked project. Dropping it gives the lock up.
@@ -154,6 +156,8 @@ pub struct Session {
     _lock: Lock,
     recovered: Vec<Recovered>,
     notes: Mutex<Vec<String>>,
+    /// The transaction that this session answered with before the device had it.
+    answered: Mutex<Option<String>>,
 }
 
 impl Transactions {
@@ -186,6 +190,7 @@ impl Transactions {
                 start,
                 taken_back: AtomicU64::new(0),
                 refused: Mutex::default(),
+                stored: Mutex::default(),
             }),
         })
     }
@@ -199,8 +204,14 @@ impl Transactions {
     ) -> Result<Session> {
         let inner = self.inner.clone();
         let lock = Lock::acquire(&inner.locks, &project, wait, cancellation)?;
-        let mut session =
-            Session { inner, project, _lock: lock, recovered: Vec::new(), notes: Mutex::default() };
+        let mut session = Session {
+            inner,
+            project,
+            _lock: lock,
+            recovered: Vec::new(),
+            notes: Mutex::default(),
+            answered: Mutex::default(),
+        };
         session.recovered = session.recover()?;
         Ok(session)
     }

@@ -17,7 +17,7 @@ use tracing::{debug, error};
 
 use super::answering::Answering;
 use super::counters::{Counters, Outcome};
-use super::station::Presence;
+use super::station::{Following, Presence};
 use super::threads::Threads;
 
 /// What the calls of one host share.
@@ -64,6 +64,7 @@ impl Call {
         let deadline = self.request.deadline;
         let own = Arc::clone(shared);
         let call = move || {
+            let _following = Following::begin(&own);
             self.run(&own);
             own.put_away();
         };

@@ -169,12 +169,14 @@ impl Server {
             return Ok(false);
         }
         // Before the notices are taken: what had ended by then has told all that it had to tell, and nothing more begins.
-        let is_over = self.draining && !self.shared.presence.is_busy();
+        let presence = &self.shared.presence;
+        let is_over = self.draining && !presence.is_busy() && !presence.is_followed();
         self.look_around()?;
         let idle = self.running.is_empty()
             && self.queued.is_empty()
             && self.ungranted.is_empty()
             && !self.shared.presence.is_busy()
+            && !self.shared.presence.is_followed()
             && !self.is_anything_unsent();
         // Of all, because those that have ended say so only when they are asked.
         let all: Vec<LaneId> = self.links.keys().copied().collect();

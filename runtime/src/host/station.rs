@@ -14,6 +14,8 @@ pub(super) struct Presence {
     /// Pieces under way, and [`STOPPED`] once nothing more may begin: one word, so that none begins after a look that found nothing.
     state: AtomicUsize,
     stop: Cancellation,
+    /// Calls that were answered or are at work, until all that follows the answer is done.
+    following: AtomicUsize,
 }
 
 /// Above any number of pieces.
@@ -21,15 +23,26 @@ const STOPPED: usize = 1 << (usize::BITS - 1);
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { state: AtomicUsize::new(0), stop: Cancellation::until(None) }
+        let stop = Cancellation::until(None);
+        Self { state: AtomicUsize::new(0), stop, following: AtomicUsize::new(0) }
     }
 }
 
 impl Presence {
     /// Nothing more begins, and what can still be abandoned should be.
     pub(super) fn stop(&self) {
-        self.state.fetch_or(STOPPED, Ordering::AcqRel);
+        // In one order with the end of what follows a call: that is seen, or it sees this.
+        self.state.fetch_or(STOPPED, Ordering::SeqCst);
         self.stop.cancel();
+    }
+
+    /// Whether what follows an answer is under way, or a call that it will follow.
+    pub(super) fn is_followed(&self) -> bool {
+        self.following.load(Ordering::SeqCst) > 0
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.state.load(Ordering::SeqCst) & STOPPED != 0
     }
 
     /// Whether anything is under way. Acquire: what a piece did before it ended (`leave`) is seen.
@@ -50,6 +63,26 @@ impl Presence {
     /// Release: pairs with `is_busy`.
     fn leave(&self) {
         self.state.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// What a call does on its thread, with all that follows its answer: the process does not end before.
+pub(super) struct Following<'a>(&'a Shared);
+
+impl<'a> Following<'a> {
+    pub(super) fn begin(shared: &'a Shared) -> Self {
+        shared.presence.following.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.0.presence.following.fetch_sub(1, Ordering::SeqCst);
+        // Only who is about to stop waits for it.
+        if self.0.presence.has_stopped() {
+            self.0.bell.ring();
+        }
     }
 }
 
@@ -98,9 +131,10 @@ impl Station for Post {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::sync_channel;
+    use std::sync::mpsc::{Receiver, sync_channel};
 
     use ipc::doorbell::{Bell, Doorbell};
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
     use crate::config::{Config, Flags};
@@ -108,9 +142,7 @@ mod tests {
     use crate::host::counters::Counters;
     use crate::host::scheduled::ScheduledHost;
 
-    #[test]
-    fn the_serving_thread_hears_when_a_piece_of_work_begins_and_when_it_ends() {
-        let doorbell = Doorbell::new().unwrap();
+    fn shared(doorbell: &Doorbell) -> (Arc<Shared>, Receiver<Notice>) {
         let bell = Bell::from_peer(doorbell.ringer().try_clone_to_owned().unwrap());
         let (tell, told) = sync_channel(4);
         let home = |name: &str| (name == "HOME").then(|| "/nonexistent".into());
@@ -124,6 +156,13 @@ mod tests {
             presence: Presence::default(),
             threads: Arc::default(),
         });
+        (shared, told)
+    }
+
+    #[test]
+    fn the_serving_thread_hears_when_a_piece_of_work_begins_and_when_it_ends() {
+        let doorbell = Doorbell::new().unwrap();
+        let (shared, told) = shared(&doorbell);
         let post = Post { shared: Arc::clone(&shared) };
         let heard = || matches!(told.try_recv(), Ok(Notice::Changed));
         assert!(!heard());
@@ -133,6 +172,25 @@ mod tests {
         assert!(heard() && !heard() && !shared.presence.is_busy());
         shared.presence.stop();
         assert!(post.begin().is_none() && !heard(), "nothing has begun");
+    }
+
+    #[test]
+    fn what_follows_an_answer_is_waited_for_and_wakes_only_who_stops() {
+        let doorbell = Doorbell::new().unwrap();
+        let shared = shared(&doorbell).0;
+        let is_rung = || {
+            let mut fds = [PollFd::new(&doorbell, PollFlags::IN)];
+            poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+        };
+        let following = Following::begin(&shared);
+        assert!(shared.presence.is_followed() && !shared.presence.is_busy());
+        drop(following);
+        assert!(!shared.presence.is_followed() && !is_rung());
+        let following = Following::begin(&shared);
+        shared.presence.stop();
+        assert!(shared.presence.is_followed() && !is_rung());
+        drop(following);
+        assert!(!shared.presence.is_followed() && is_rung());
     }
 
     #[test]

@@ -5,16 +5,19 @@
 //! history, in the log, in the measures, and in the next answer in that project.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use agents_contract::Cancellation;
+use agents_contract::{Cancellation, Station};
 
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{CONFIRMED_LOOK_BACK, RECOVERY_WAIT_MS, UNCONFIRMED_PROJECTS_MAX};
-use crate::transaction::{Durability, Outcome, Project, Session, State};
+use crate::limits::{CONFIRMED_LOOK_BACK, LOCK_WAIT_SECONDS, UNCONFIRMED_PROJECTS_MAX};
+use crate::transaction::{Durability, Outcome, Project, Recovered, Session, State};
+
+/// The error of a transaction whose end is not known yet.
+pub(crate) const UNCONFIRMED: &str = "not-confirmed";
 
 /// Who was answered and not confirmed yet.
 pub(crate) struct Unconfirmed {
@@ -22,6 +25,8 @@ pub(crate) struct Unconfirmed {
     durability: Durability,
     /// Whether this process goes on when it has answered.
     stays: AtomicBool,
+    /// Where it tells what was taken back, as long as it serves.
+    station: OnceLock<Weak<dyn Station>>,
     sessions: Mutex<Vec<Session>>,
     /// Projects in which that did not come to an end, to be tried again after later answers and when this process ends.
     left: Mutex<Vec<Project>>,
@@ -32,14 +37,32 @@ impl Unconfirmed {
         Self {
             durability,
             stays: AtomicBool::new(false),
+            station: OnceLock::new(),
             sessions: Mutex::default(),
             left: Mutex::default(),
         }
     }
 
     /// This process serves: somebody will call [`Shop::confirm`] after each answer.
-    pub(crate) fn stay(&self) {
+    pub(crate) fn stay(&self, station: &Arc<dyn Station>) {
+        let _ = self.station.set(Arc::downgrade(station));
         self.stays.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the bus what was taken back after it was told of as committed.
+    fn publish(&self, ended: &[Recovered]) {
+        let Some(station) = self.station.get().and_then(Weak::upgrade) else { return };
+        for one in ended.iter().filter(|one| one.outcome == Outcome::Undone) {
+            let event = serde_json::json!({
+                "schema": "bolide.taken-back/1",
+                "project": one.project,
+                "transaction": one.transaction,
+            });
+            let mut payload = Vec::new();
+            if ciborium::into_writer(&event, &mut payload).is_ok() {
+                station.publish("event.pkg.taken-back", &payload);
+            }
+        }
     }
 
     /// Whether it does.
@@ -83,7 +106,8 @@ impl Shop {
     /// Waits for the disk where somebody was answered before, and tries once more where that had not come to an end.
     pub(crate) fn confirm(&self) {
         let left = std::mem::take(&mut *self.unconfirmed.left());
-        self.confirm_all(self.unconfirmed.take(None));
+        // What it would tell was logged.
+        let _ = self.confirm_all(self.unconfirmed.take(None));
         for project in left {
             let Ok(again) = project.again() else { continue };
             // Whoever has the lock has ended it, or failed and is told.
@@ -99,19 +123,30 @@ impl Shop {
     }
 
     /// The same in one project.
-    pub(super) fn confirm_in(&self, project: &Project) {
-        self.confirm_all(self.unconfirmed.take(Some(project)));
+    ///
+    /// # Errors
+    /// Where the disk refused something, nobody else can know it, and it could not be taken back: nobody may go on there.
+    pub(super) fn confirm_in(&self, project: &Project) -> Result<()> {
+        self.confirm_all(self.unconfirmed.take(Some(project)))
     }
 
     /// The same of one transaction for whoever says more of it than an answer: once it is on the disk, or an error where it was taken
-    /// back. Another thread may have begun with it.
-    pub(crate) fn confirm_one(&self, project: &Project, transaction: &str) -> Result<()> {
-        self.confirm_in(project);
-        let wait = Duration::from_millis(RECOVERY_WAIT_MS);
-        // Whoever still has the lock ends it, and what cannot be ended now stands for the present.
-        if let Err(error) = self.transactions.lock(project.again()?, wait, Cancellation::NEVER) {
-            tracing::debug!(%error, "the transaction is not confirmed yet");
-        }
+    /// back, or that is not known yet ([`UNCONFIRMED`]). Another thread may have begun with it: whoever has the lock ends it.
+    pub(crate) fn confirm_one(
+        &self,
+        project: &Project,
+        transaction: &str,
+        wanted: &Cancellation,
+    ) -> Result<()> {
+        let wait = Duration::from_secs(LOCK_WAIT_SECONDS);
+        let ended = self.confirm_in(project).and_then(|()| {
+            let ended = self.transactions.lock(project.again()?, wait, wanted);
+            ended.map(drop)
+        });
+        ended.map_err(|error| {
+            let message = format!("it is not known yet whether the disk has it: {error}");
+            Error::new(Kind::Failed, UNCONFIRMED, message).retryable()
+        })?;
         let history = self.transactions.history(Some(project), CONFIRMED_LOOK_BACK)?;
         let entry = history.into_iter().find(|entry| entry.id == transaction);
         match entry {
@@ -124,16 +159,23 @@ impl Shop {
         }
     }
 
-    fn confirm_all(&self, sessions: Vec<Session>) {
+    fn confirm_all(&self, sessions: Vec<Session>) -> Result<()> {
+        let mut stays = Ok(());
         for mut session in sessions {
             let ended = session.confirm();
+            self.unconfirmed.publish(ended.as_deref().unwrap_or_default());
             let failed = ended.map_or_else(Some, |ended| ended.into_iter().find_map(|it| it.error));
             if let Some(error) = failed {
                 let project = session.project().path().display();
                 tracing::warn!(%project, %error, "what was installed is not confirmed yet; it is tried again");
                 self.unconfirmed.leave(session.project());
+                if session.has_to_stay() {
+                    stays = Err(error);
+                    self.unconfirmed.lock().push(session);
+                }
             }
         }
+        stays
     }
 }
 
@@ -163,5 +205,52 @@ impl Task<'_> {
         let left = |error: Error| format!("tidying up is left to the next command: {error}");
         answer.warnings.extend(unfinished.map(left));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agents_contract::Busy;
+
+    use super::*;
+
+    /// Hears the subjects of what is published.
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<String>>);
+
+    impl Station for Ear {
+        fn publish(&self, subject: &str, payload: &[u8]) {
+            let event: serde_json::Value = ciborium::from_reader(payload).expect("an event");
+            let transaction = event["transaction"].as_str().unwrap_or_default();
+            self.0.lock().expect("a list").push(format!("{subject} {transaction}"));
+        }
+
+        fn begin(&self) -> Option<Busy> {
+            None
+        }
+
+        fn cancellation(&self) -> &Cancellation {
+            Cancellation::NEVER
+        }
+
+        fn changed(&self) {}
+    }
+
+    #[test]
+    fn those_who_listen_hear_of_what_was_taken_back() {
+        let unconfirmed = Unconfirmed::new(Durability::AfterAnswer);
+        let ended = |outcome, transaction: &str| Recovered {
+            transaction: transaction.to_owned(),
+            project: None,
+            outcome,
+            error: None,
+        };
+        let ended = [ended(Outcome::Finished, "tx-1"), ended(Outcome::Undone, "tx-2")];
+        unconfirmed.publish(&ended);
+        let ear = Arc::new(Ear::default());
+        let station: Arc<dyn Station> = ear.clone();
+        unconfirmed.stay(&station);
+        unconfirmed.publish(&ended);
+        assert_eq!(*ear.0.lock().expect("a list"), ["event.pkg.taken-back tx-2"]);
     }
 }

@@ -60,6 +60,7 @@ impl Task<'_> {
             let tidying = |left| format!("tidying up is left to the next command: {left}");
             answer.warnings.extend(committed.unfinished.map(tidying));
         }
+        answer.warnings.extend(session.take_notes());
         // A machine's own holds are many, and asked for by whoever names nothing.
         answer.holds = shown(&self.holds(&project, named.is_empty())?);
         let mut payload = Vec::new();

@@ -75,7 +75,7 @@ impl Task<'_> {
             fetched: repaired.fetched,
             transaction: repaired.transaction,
             kept: repaired.kept,
-            warnings: [warnings, repaired.warnings].concat(),
+            warnings: [session.take_notes(), warnings, repaired.warnings].concat(),
         };
         for inspected in environments {
             let place = inspected.standing.place.as_str().to_owned();

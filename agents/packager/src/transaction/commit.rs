@@ -385,6 +385,9 @@ impl Open<'_> {
         let kept = kept.then(|| session.inner.kept(&transaction));
         let is_left = leaves || unfinished.is_some();
         let is_stored = intent.start.is_none();
+        if !is_stored {
+            session.note_answered(&transaction);
+        }
         let visible_us = microseconds(began, visible);
         Ok(Committed { transaction, kept, unfinished, is_left, is_stored, visible_us })
     }

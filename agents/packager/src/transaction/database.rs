@@ -181,8 +181,15 @@ impl Database {
         if row == Row::New { Ok(()) } else { Err(name_taken(begin)) }
     }
 
-    /// Tells that a transaction gave up before its commit record, or was taken back after it.
-    pub(super) fn abort(&self, begin: &Begin, error: &str, now_ms: u64) -> Result<()> {
+    /// Tells that a transaction gave up before its commit record, or was taken back after it, and what the next answer in its project has
+    /// to tell of that.
+    pub(super) fn abort(
+        &self,
+        begin: &Begin,
+        error: &str,
+        told: Option<&str>,
+        now_ms: u64,
+    ) -> Result<()> {
         self.write(|connection| {
             if upsert(connection, begin)? == Row::Anothers {
                 return Ok(());
@@ -192,6 +199,9 @@ impl Database {
                 "UPDATE transactions SET state = 'aborted', error = ?2, finished_at_ms = ?3 WHERE id = ?1",
                 params![begin.id, error, now_ms as i64],
             )?;
+            if let Some(told) = told {
+                back::remember_to_tell(connection, &begin.key(), told)?;
+            }
             Ok(())
         })
     }

@@ -274,6 +274,10 @@ impl Directory {
 
     /// Opens a regular file for reading. Does not block on a pipe and does not follow a link.
     pub(super) fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        #[cfg(test)]
+        if broken::IS_UNREADABLE.with_borrow(|path| path.as_ref() == Some(&self.path.join(name))) {
+            return Err(Errno::IO.into());
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?);
         if !file.metadata()?.is_file() {
@@ -315,5 +319,15 @@ impl Directory {
 impl AsFd for Directory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// What the device cannot read in a test.
+#[cfg(test)]
+pub(super) mod broken {
+    thread_local! {
+        /// The path of a file, for this thread.
+        pub(crate) static IS_UNREADABLE: std::cell::RefCell<Option<std::path::PathBuf>> =
+            const { std::cell::RefCell::new(None) };
     }
 }

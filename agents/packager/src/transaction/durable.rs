@@ -7,7 +7,7 @@
 use std::io;
 
 use super::directory::Directory;
-use super::journal::{Intent, Journal};
+use super::journal::{Begin, Intent, Journal};
 use super::order::Order;
 use super::project::{GENERATIONS, STAGING, TRASH, Workshop};
 use super::{Inner, Session};
@@ -89,16 +89,16 @@ impl Session {
 
     /// Waits for what a commit record leaves to be waited for: the names of generations, and what the database was told; all of it
     /// where people were answered before.
-    pub(super) fn wait_for_rest(&self, transaction: &str, intent: &Intent) -> Result<()> {
+    pub(super) fn wait_for_rest(&self, begin: &Begin, intent: &Intent) -> Result<()> {
         if intent.start.is_some() {
-            return self.wait_for_answered();
+            return self.wait_for_answered(begin, intent);
         }
         let Order { keeps_journal } = self.order();
         if !keeps_journal {
             self.wait_for_areas(Workshop::existing(&self.project)?.as_ref())?;
         }
         // Where the journal is kept in order with the names, it goes after them, whenever that is.
-        self.inner.database.sync(transaction, !keeps_journal)
+        self.inner.database.sync(&begin.id, !keeps_journal)
     }
 
     fn wait_for_areas(&self, workshop: Option<&Workshop>) -> Result<()> {

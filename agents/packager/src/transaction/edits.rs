@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use agents_contract::{Crew, Threads};
 
-use super::directory::{Directory, ObjectKind, RelativePath};
+use super::directory::{Directory, RelativePath};
 use super::fingerprint::{Drift, DriftKind, Fingerprint};
+use super::limits::KEPT_NAMES_MAX;
+use super::torn::{self, is_of_device};
 use super::tree;
 use super::{Inner, Session};
 use crate::error::{Error, Kind, Result};
@@ -86,6 +88,18 @@ impl Inner {
         bytes.map(|bytes| Fingerprint::decode(&bytes, &path)).transpose()
     }
 
+    /// The same where one that is damaged, or that the device cannot read, is none.
+    pub(super) fn load_whole_fingerprint(&self, name: &str) -> Result<Option<Fingerprint>> {
+        let path = self.fingerprints.path().join(name);
+        let bound = crate::limits::FINGERPRINT_BYTES_MAX;
+        match self.fingerprints.read_file(OsStr::new(name), bound) {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| Fingerprint::decode(&bytes, &path).ok())),
+            Err(error) if is_of_device(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(None),
+            Err(error) => Err(Error::io("read", &path, &error)),
+        }
+    }
+
     /// Writes a fingerprint. It is on the device when this returns where `is_apart`, else with the intent
     /// ([`Session::make_all_durable`]).
     pub(super) fn save_fingerprint(
@@ -144,29 +158,51 @@ impl Inner {
         self.keep(transaction, &drift, &|_| Ok((directory.again()?, name.to_owned())))
     }
 
-    /// The same after a loss of power, which can have emptied files that nobody edited: those say nothing.
-    pub(super) fn keep_edits_that_say_something(
+    /// The same after a loss of power; false, and nothing is copied, where not all of it can be looked through.
+    pub(super) fn keep_edits_of_torn(
         &self,
         transaction: &str,
         live: &str,
         (directory, name): (&Directory, &OsStr),
         print: &Fingerprint,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let place = Path::new(live).file_name().unwrap_or_default();
-        let drift = print.compare(directory, name, place)?;
-        let drift: BTreeMap<PathBuf, DriftKind> = drift.into_iter().collect();
-        let mut said = Drift::new();
-        tree::walk(directory, name, &|_| false, &mut |visit| {
-            let path = Path::new(OsStr::from_bytes(visit.path));
-            if let Some(kind) = drift.get(path)
-                && says_something(visit)?
-            {
-                said.push((path.to_owned(), *kind));
+        let Some(edits) = torn::edits(print, (directory, name), place)? else { return Ok(false) };
+        let drift = BTreeMap::from([(live.to_owned(), edits)]);
+        self.keep(transaction, &drift, &|_| Ok((directory.again()?, name.to_owned())))?;
+        Ok(true)
+    }
+
+    /// Moves something to where copies of a person's changes go, as it is: that takes no room, and nothing is read. What an earlier
+    /// try has copied stays beside it.
+    pub(super) fn keep_whole(
+        &self,
+        transaction: &str,
+        live: &str,
+        (directory, name): (&Directory, &OsStr),
+    ) -> io::Result<()> {
+        let target = self.kept(transaction).join(live);
+        let (parent, last) = (target.parent(), target.file_name());
+        let (Some(parent), Some(last)) = (parent, last) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if directory.status(name)?.is_none() {
+            // It has gone there, before that was written down, or there was none.
+            return Ok(());
+        }
+        std::fs::create_dir_all(parent)?;
+        let parent = Directory::open(parent)?;
+        for count in 0..KEPT_NAMES_MAX {
+            let mut fresh = last.to_owned();
+            if count > 0 {
+                fresh.push(format!(".{count}"));
             }
-            Ok(())
-        })?;
-        let drift = BTreeMap::from([(live.to_owned(), said)]);
-        self.keep(transaction, &drift, &|_| Ok((directory.again()?, name.to_owned())))
+            match self.disk.rename_to_free((directory, name), (&parent, &fresh)) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                done => return done,
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     /// Copies what was edited or added to the state directory.
@@ -202,25 +238,5 @@ impl Inner {
             })?;
         }
         Ok(())
-    }
-}
-
-/// Whether an entry is anything but a file of nothing, or of zeroes. A directory says what is in it.
-fn says_something(visit: &tree::Visit<'_>) -> Result<bool> {
-    match visit.kind() {
-        ObjectKind::File => {}
-        ObjectKind::Link => return Ok(true),
-        ObjectKind::Directory | ObjectKind::Special => return Ok(false),
-    }
-    let failed =
-        |error: io::Error| Error::io("read", &visit.directory.path().join(visit.name), &error);
-    let mut file = visit.directory.open_file(visit.name).map_err(failed)?;
-    let mut bytes = [0; 8192];
-    loop {
-        match file.read(&mut bytes).map_err(failed)? {
-            0 => return Ok(false),
-            count if bytes.iter().take(count).any(|byte| *byte != 0) => return Ok(true),
-            _ => {}
-        }
     }
 }

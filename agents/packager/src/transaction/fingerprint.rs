@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub(super) mode: u32,
     pub(super) size: u64,
     pub(super) modified_ns: i64,
-    changed_ns: i64,
+    pub(super) changed_ns: i64,
     pub(super) inode: u64,
     pub(super) digest: Digest,
 }
@@ -306,8 +306,7 @@ fn record_entries(
         entries.extend(inner);
         Ok(Onward::Past)
     };
-    let mut blocked =
-        |visit: &Visit<'_>, error| Err(tree::unreadable(visit.directory, visit.name, error));
+    let mut blocked = |at: tree::Blocked<'_>, error| Err(at.unreadable(error));
     tree::walk_as_told((parent, name), &linked, &skip_below, &mut visit, &mut blocked)?;
     Ok(entries)
 }

@@ -152,9 +152,12 @@ impl Session {
                     keep_on()?;
                     look.borrow_mut().visit(visit)
                 },
-                &mut |visit, _| {
-                    look.borrow_mut().blocked(visit);
-                    Ok(())
+                &mut |at, error| match at {
+                    tree::Blocked::Listing(visit) => {
+                        look.borrow_mut().blocked(visit);
+                        Ok(())
+                    }
+                    tree::Blocked::Look { .. } => Err(at.unreadable(error)),
                 },
             )
         };

@@ -471,9 +471,14 @@ pub(super) fn find(directory: &Directory, which: &Unfinished) -> Result<Found> {
     let Some(bytes) = bytes.map_err(|error| Error::io("read", &path, &error))? else {
         return Ok(Found::Gone);
     };
-    let note = Note::read(&path)?.filter(|note| note.begin.id == which.id);
+    let records = decode(&bytes).0;
+    let note = match Note::read(&path) {
+        // The records say all that it says, but for a refusal that found no room among them.
+        Err(_) if records.len() >= 2 => None,
+        note => note?.filter(|note| note.begin.id == which.id),
+    };
     let back = note.as_ref().and_then(|note| note.back.clone());
-    let mut records = decode(&bytes).0.into_iter();
+    let mut records = records.into_iter();
     let (begin, noted) = match (records.next(), note) {
         (Some(Record::Begin(begin)), note) if begin.id == which.id => {
             (begin, note.map(|note| note.intent))

@@ -7,3 +7,5 @@ pub(super) const NOTE_BYTES_MAX: usize = 3_000;
 /// Things that the next answers in their projects have to tell of transactions that were taken back after their answer; history tells
 /// of all.
 pub(super) const UNTOLD_MAX: i64 = 256;
+/// Names under which one thing is moved aside: each of them is taken where an earlier try was stopped.
+pub(super) const KEPT_NAMES_MAX: usize = 16;

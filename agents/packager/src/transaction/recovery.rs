@@ -2,6 +2,7 @@
 //!
 //! Every function here can be repeated: a crash while recovering is recovered like any other.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -15,7 +16,6 @@ use super::fingerprint::Fingerprint;
 use super::journal::{
     self, Begin, Finish, Found, Intent, Item, Journal, Leftover, Record, Story, Unfinished,
 };
-use super::later::NOT_STORED;
 use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::system::SystemLock;
@@ -81,8 +81,6 @@ impl<'i> Undo<'i> {
 
 /// Why a transaction gave up that a crash had stopped.
 const INTERRUPTED: &str = "interrupted";
-/// The same where the machine had stopped.
-const POWER_LOST: &str = "the power went before it was on the disk";
 
 impl Transactions {
     /// Ends what crashes left in all projects. A project that is away or in use keeps its journal.
@@ -222,37 +220,6 @@ impl Session {
         }
     }
 
-    /// Ends what was answered before it was on the device; `None` where it ends like any other, because nothing but a process has died
-    /// before its commit record.
-    fn end_answered(
-        &self,
-        Story { begin, intent, turned, committed, back }: &mut Story,
-    ) -> Result<Option<Outcome>> {
-        let Some(intent) = intent else { return Ok(None) };
-        let refused = |outcome: Result<()>| outcome.map(|()| Some(Outcome::Undone));
-        if let Some(why) = &back.clone().or_else(|| self.inner.why_refused(&begin.id)) {
-            return refused(self.take_back(begin, intent, turned, why));
-        }
-        let is_here = self.is_of_this_start(intent);
-        if !*committed {
-            return match is_here {
-                true => Ok(None),
-                false => refused(self.take_back(begin, intent, turned, POWER_LOST)),
-            };
-        }
-        if !is_here && let Some(missing) = self.find_missing(begin, intent)? {
-            let why = format!("{POWER_LOST}: {missing}");
-            return refused(self.refuse(begin, intent, turned, &why));
-        }
-        self.settle_again(begin, intent)?;
-        match self.finish(begin, intent) {
-            Err(error) if error.code == NOT_STORED => {
-                refused(self.refuse(begin, intent, turned, &error.message))
-            }
-            ended => ended.map(|()| Some(Outcome::Finished)),
-        }
-    }
-
     /// Removes what a transaction had prepared whose journal does not even tell its beginning.
     fn clear_torn(&self, which: &Unfinished) -> Result<()> {
         let inner = &self.inner;
@@ -278,7 +245,7 @@ impl Session {
 
     /// Brings the names of a committed transaction forward once more that were not on the device when the power went. What somebody
     /// has put in the place of one since stays.
-    fn settle_again(&self, begin: &Begin, intent: &mut Intent) -> Result<()> {
+    pub(super) fn settle_again(&self, begin: &Begin, intent: &mut Intent) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let site = self.site(workshop.as_ref());
         let mut open = Vec::new();
@@ -373,7 +340,7 @@ impl Session {
     ) -> Result<()> {
         let workshop = Workshop::existing(&self.project)?;
         let is_answered = undo.is_some_and(|undo| undo.may_be_torn);
-        let _held = match undo {
+        let (_held, remains) = match undo {
             Some(undo) => {
                 let Undo { intent, system, journal, .. } = undo;
                 let undone = match undo.has_names {
@@ -382,21 +349,32 @@ impl Session {
                         let site = self.site(workshop.as_ref());
                         marked.and_then(|()| self.undo(&site, begin, undo))
                     }
-                    false => Ok(()),
+                    false => Ok(false),
                 };
                 // What is in the way of a name is no reason to leave a system where it is: that is everybody's.
                 let lock = self.bring_system_back(begin, intent, system)?;
-                undone?;
-                lock
+                (lock, undone?)
             }
-            None => None,
+            None => (None, false),
         };
-        self.wait_for_kept(&begin.id)?;
-        self.remove_staging(&begin.id)?;
-        self.inner.forget_fingerprints(&begin.id)?;
+        // What the device cannot read cannot always be removed either, and nobody needs it to be.
+        let left = |outcome: Result<()>| match outcome {
+            Err(error) if is_answered => {
+                self.inner.tell(&self.project.key(), &format!("`{}`: {error}", begin.id));
+                Ok(true)
+            }
+            outcome => outcome.map(|()| false),
+        };
+        // Copies that may not be on the device are no reason to delete what they were made of.
+        let remains = left(self.wait_for_kept(&begin.id))? || remains;
+        if !remains {
+            left(self.remove_staging(&begin.id))?;
+        }
+        left(self.inner.forget_fingerprints(&begin.id))?;
         let kept = is_answered.then(|| self.inner.with_kept(&begin.id, reason));
+        let told = kept.as_ref().map(|why| format!("`{}` was taken back: {why}", begin.id));
         let reason = kept.as_deref().unwrap_or(reason);
-        self.inner.database.abort(begin, reason, self.inner.now_ms())?;
+        self.inner.database.abort(begin, reason, told.as_deref(), self.inner.now_ms())?;
         self.dismantle()?;
         journal::remove(&self.inner.disk, &self.inner.journals, begin)?;
         self.inner.database.let_go_of_log(&begin.id);
@@ -404,12 +382,14 @@ impl Session {
         Ok(())
     }
 
+    /// Brings all names back; whether something of what was new has to be left in its slot.
     fn undo(
         &self,
         site: &Site<'_>,
         begin: &Begin,
         Undo { intent, turned, may_be_torn, .. }: Undo<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let remains = Cell::new(false);
         let mut was_live = Vec::new();
         let is_blocked = |item: &Item| may_be_torn && site.is_blocked(&item.live);
         for (position, item) in intent.items.iter().enumerate() {
@@ -418,7 +398,7 @@ impl Session {
         }
         for (position, item) in intent.items.iter().enumerate().rev() {
             let settled = match may_be_torn {
-                true => self.settle_torn_back(site, begin, (position, item))?,
+                true => self.settle_torn_back(site, begin, (position, item), &remains)?,
                 false => site.settle(item, Direction::Back)?,
             };
             if settled == Settled::Foreign {
@@ -437,6 +417,14 @@ impl Session {
                     continue;
                 }
                 let name = fingerprint_name(&begin.id, position);
+                let place = (&slot, OsStr::new(&item.slot));
+                if may_be_torn {
+                    let print = self.inner.load_whole_fingerprint(&name)?;
+                    if !self.keep_of_torn(begin, &item.live, place, print.as_ref()) {
+                        remains.set(true);
+                    }
+                    continue;
+                }
                 let print = match self.inner.load_fingerprint(&name) {
                     // Nobody can tell any more what is a person's: all of it is kept.
                     Err(error) if error.code == fingerprint::DAMAGED => {
@@ -445,17 +433,11 @@ impl Session {
                     print => print?,
                 };
                 if let Some(print) = print {
-                    let (slot, live) = ((&slot, OsStr::new(&item.slot)), item.live.as_str());
-                    match may_be_torn {
-                        true => self
-                            .inner
-                            .keep_edits_that_say_something(&begin.id, live, slot, &print)?,
-                        false => self.inner.keep_edits(&begin.id, live, slot, &print)?,
-                    }
+                    self.inner.keep_edits(&begin.id, item.live.as_str(), place, &print)?;
                 }
             }
         }
-        Ok(())
+        Ok(remains.get())
     }
 
     /// Does what follows a commit record. Where a crash came late there may be no `.bolide` any more.
@@ -486,10 +468,8 @@ impl Session {
 
     /// The part that nobody waits for: what is not needed any more is looked through and deleted.
     fn clear_away(&self, begin: &Begin, intent: &Intent) -> Result<()> {
-        self.wait_for_rest(&begin.id, intent)?;
-        if intent.start.is_some() {
-            self.note_stored(begin)?;
-        }
+        self.wait_for_rest(begin, intent)?;
+        let is_noted = intent.start.is_none() || self.note_stored(begin);
         let disk = &self.inner.disk;
         let workshop = Workshop::existing(&self.project)?;
         if let (Finish::Discard { leftovers, .. }, Some(workshop)) = (&intent.finish, &workshop) {
@@ -516,6 +496,10 @@ impl Session {
         self.dismantle()?;
         self.leave_system(begin, intent)?;
         journal::remove(disk, &self.inner.journals, begin)?;
+        if !is_noted && let Err(error) = disk.sync(&self.inner.journals) {
+            tracing::warn!(%error, "the journal may come back after a loss of power");
+        }
+        self.inner.stored().remove(&begin.id);
         self.inner.database.let_go_of_log(&begin.id);
         self.tidy_system(Some(intent));
         Ok(())

@@ -19,6 +19,7 @@ use super::disk::Disk;
 use super::fingerprint::Fingerprint;
 use super::journal::Item;
 use super::project::{Project, Workshop, remove_empty};
+use super::torn::is_of_device;
 use super::tree;
 use crate::error::{Error, Kind, Result};
 
@@ -234,12 +235,13 @@ impl Site<'_> {
         self.tidy(&places).map_err(|error| cannot_move(path, &error))
     }
 
-    /// The digest of the old content of an item, where it is a file in its slot.
+    /// The digest of the old content of an item, where it is a file in its slot and can be read.
     pub(super) fn old_digest(&self, item: &Item) -> Result<Option<tree::Digest>> {
         let Some(slot) = self.slot(item)? else { return Ok(None) };
         match tree::file_digest(&slot, OsStr::new(&item.slot)) {
             // Somebody has taken it away.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_of_device(&error) => Ok(None),
             digest => digest.map(Some).map_err(|error| Error::io("read", slot.path(), &error)),
         }
     }

@@ -77,6 +77,42 @@ pub(super) enum Onward {
     Past,
 }
 
+/// What a walk cannot go into.
+#[derive(Clone, Copy)]
+pub(super) enum Blocked<'a> {
+    /// A directory that cannot be listed.
+    Listing(&'a Visit<'a>),
+    /// A name that is there, and no more can be said of it.
+    Look {
+        /// Its path relative to the root of the walk.
+        path: &'a [u8],
+        /// The directory it lies in.
+        directory: &'a Directory,
+        /// Its name there.
+        name: &'a OsStr,
+        /// What the directory says of it.
+        inode: u64,
+    },
+}
+
+impl Blocked<'_> {
+    /// Its path relative to the root of the walk.
+    pub(super) fn path(&self) -> &[u8] {
+        match self {
+            Self::Listing(visit) => visit.path,
+            Self::Look { path, .. } => path,
+        }
+    }
+
+    /// Why it is not walked.
+    pub(super) fn unreadable(&self, error: io::Error) -> Error {
+        match self {
+            Self::Listing(visit) => unreadable(visit.directory, visit.name, error),
+            Self::Look { directory, name, .. } => unreadable(directory, name, error),
+        }
+    }
+}
+
 /// Visits `name` in `parent` and everything in it, parents first, names in the order of their bytes. What `skip`
 /// says yes to is left out with all it contains. Nothing is visited where the root does not exist.
 pub(super) fn walk(
@@ -95,19 +131,19 @@ pub(super) fn walk_knowing(
     skip: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(&Visit<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut blocked =
-        |visit: &Visit<'_>, error| Err(unreadable(visit.directory, visit.name, error));
+    let mut blocked = |at: Blocked<'_>, error| Err(at.unreadable(error));
     let mut visit = |seen: &Visit<'_>| visit(seen).map(|()| Onward::Into);
     walk_as_told((parent, root), known, skip, &mut visit, &mut blocked)
 }
 
-/// The same where the visitor says which directories are entered; `blocked` is told of those that cannot be listed.
+/// The same where the visitor says which directories are entered; `blocked` is told of those that cannot be listed, and of what cannot be
+/// looked at.
 pub(super) fn walk_as_told(
     (parent, root): (&Directory, &OsStr),
     known: Known<'_>,
     skip: &dyn Fn(&[u8]) -> bool,
     visit: &mut dyn FnMut(&Visit<'_>) -> Result<Onward>,
-    blocked: &mut dyn FnMut(&Visit<'_>, io::Error) -> Result<()>,
+    blocked: &mut dyn FnMut(Blocked<'_>, io::Error) -> Result<()>,
 ) -> Result<()> {
     let Some(status) = parent.status(root).map_err(|error| unreadable(parent, root, error))? else {
         return Ok(());
@@ -117,7 +153,7 @@ pub(super) fn walk_as_told(
     if visit(&seen)? == Onward::Into && seen.kind() == ObjectKind::Directory {
         match frame((parent, root), &status, 0) {
             Ok(frame) => stack.push(frame),
-            Err(error) => blocked(&seen, error)?,
+            Err(error) => blocked(Blocked::Listing(&seen), error)?,
         }
     }
     let mut path: Vec<u8> = Vec::new();
@@ -138,8 +174,14 @@ pub(super) fn walk_as_told(
         // A name may vanish between the listing and the look at it; then it is not there.
         let looked =
             known(top.device, inode).map_or_else(|| top.directory.status(&name), |it| Ok(Some(it)));
-        let Some(status) = looked.map_err(|error| unreadable(&top.directory, &name, error))? else {
-            continue;
+        let status = match looked {
+            Ok(Some(status)) => status,
+            Ok(None) => continue,
+            Err(error) => {
+                let (path, directory) = (path.as_slice(), &top.directory);
+                blocked(Blocked::Look { path, directory, name: &name, inode }, error)?;
+                continue;
+            }
         };
         entries += 1;
         if entries > TREE_ENTRIES_MAX {
@@ -151,7 +193,7 @@ pub(super) fn walk_as_told(
         }
         let next = frame((&top.directory, &name), &status, path.len());
         if let Err(error) = next {
-            blocked(&seen, error)?;
+            blocked(Blocked::Listing(&seen), error)?;
         } else if stack.len() >= TREE_DEPTH_MAX {
             return Err(too_large(parent, root, "directories nested deeper", TREE_DEPTH_MAX));
         } else {

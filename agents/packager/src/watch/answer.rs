@@ -18,6 +18,7 @@ use crate::api::{Action, PlanAnswer, Setting, WatchPolicy};
 use crate::error::{Error, Kind, Result};
 use crate::limits::{BESIDE_MAX, LEFTOVERS_TIME};
 use crate::measures::Trigger;
+use crate::operations::confirm::UNCONFIRMED;
 use crate::operations::{Shop, Task, apply};
 use crate::transaction::{Beside, Project, Reads, WatchOutcome, WatchRow};
 
@@ -145,7 +146,8 @@ pub(super) fn answer(
     let (answered, again) = match done {
         Ok(answered) => (answered, false),
         // Something else is wanted by now, or the host stops: nobody has answered, and nothing is to be told.
-        Err(error) if ["cancelled", "plan-stale"].contains(&&*error.code) => {
+        // The same where the disk has not said yet whether it took what was applied: the next look finds out.
+        Err(error) if ["cancelled", "plan-stale", UNCONFIRMED].contains(&&*error.code) => {
             return Done::AGAIN;
         }
         // What may pass is tried again, and until then the change counts as not answered.
@@ -236,7 +238,12 @@ fn carry_out(
         WatchPolicy::Apply => {
             let applied = task.apply(open()?, &digest, (true, false))?;
             if let (false, Some(transaction)) = (applied.stored, &applied.transaction) {
-                alone.shop.confirm_one(&project, transaction)?;
+                alone.shop.confirm_one(&project, transaction, alone.commission.wanted)?;
+            }
+            // Nobody else is told what was to be told of earlier transactions.
+            for warning in &applied.warnings {
+                message.push_str("; ");
+                message.push_str(warning);
             }
             Trigger::Applied
         }

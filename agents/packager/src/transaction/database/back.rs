@@ -55,6 +55,19 @@ pub(super) fn unsettle(
     Ok(())
 }
 
+/// Remembers what the next answer in a project has to tell; of too many things the latest.
+pub(super) fn remember_to_tell(
+    connection: &Transaction<'_>,
+    project: &str,
+    message: &str,
+) -> rusqlite::Result<()> {
+    let insert = "INSERT INTO untold (project, message) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+    run(connection, insert, [project, message])?;
+    let forget = "DELETE FROM untold WHERE rowid NOT IN
+                      (SELECT rowid FROM untold ORDER BY rowid DESC LIMIT ?1)";
+    run(connection, forget, [UNTOLD_MAX]).map(drop)
+}
+
 impl Database {
     /// Whether somebody ever agreed to a plan. That was written after the plan, which is removed when it is old; and who takes an
     /// agreement back means what was not done yet.
@@ -67,20 +80,7 @@ impl Database {
 
     /// Remembers what the next answer in a project has to tell; of too many things the latest.
     pub(in super::super) fn tell(&self, project: &str, message: &str) -> Result<()> {
-        self.write_lazily(|connection| {
-            run(
-                connection,
-                "INSERT INTO untold (project, message) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                [project, message],
-            )?;
-            run(
-                connection,
-                "DELETE FROM untold WHERE rowid NOT IN
-                     (SELECT rowid FROM untold ORDER BY rowid DESC LIMIT ?1)",
-                [UNTOLD_MAX],
-            )?;
-            Ok(())
-        })
+        self.write_lazily(|connection| remember_to_tell(connection, project, message))
     }
 
     /// What nobody was told of yet in a project; now somebody is.

@@ -110,7 +110,7 @@ fn a_name_that_another_transaction_has_is_refused_and_changes_nothing_of_the_oth
         for other in &others {
             assert_eq!(database.begin(other).expect_err("refused").code, NAME_TAKEN);
             assert_eq!(database.commit(other, &intent, 3).expect_err("refused").code, NAME_TAKEN);
-            database.abort(other, "of no use", 3).expect("written");
+            database.abort(other, "of no use", None, 3).expect("written");
             assert_eq!(state().as_deref(), Some(expected));
         }
         // Not twice either.

@@ -36,6 +36,13 @@ pub(super) fn answered(version: &str) -> (World, Rows) {
     (world, rows)
 }
 
+/// The power takes content of a file that nobody has touched: its time stays what it was.
+pub(super) fn tear(path: &Path, content: &[u8]) {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    fs::write(path, content).unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
 fn original(version: &str) -> World {
     let world = World::quick();
     if version != "1.0.0" {
@@ -221,10 +228,10 @@ impl Torn {
         [Self::Nothing, Self::Emptied, Self::Zeroed, Self::One, Self::Manifest, Self::Prints];
 
     fn tear(self, world: &World, id: &str, intent: &Intent) {
-        let empty = |path: &Path| fs::write(path, "").unwrap();
+        let empty = |path: &Path| tear(path, b"");
         let zero = |path: &Path| {
             let length = path.symlink_metadata().unwrap().len() as usize;
-            fs::write(path, vec![0; length]).unwrap();
+            tear(path, &vec![0; length]);
         };
         let new = |change: &dyn Fn(&Path)| {
             let is_wanted =
@@ -331,7 +338,7 @@ fn whatever_the_device_has_kept_the_old_or_the_new_tree_stands() {
 fn a_taking_back_that_is_stopped_is_gone_on_with_in_any_start() {
     let steps = {
         let (world, _) = answered("2.0.0");
-        world.write("node_modules/a/index.js", "");
+        tear(&world.project.join("node_modules/a/index.js"), b"");
         let knife = Knife::new(Cut::Never, KEPT);
         let world = restart(world);
         drop(world.lock(&world.open_on(knife.disk()).unwrap()).unwrap());
@@ -341,7 +348,7 @@ fn a_taking_back_that_is_stopped_is_gone_on_with_in_any_start() {
     for at in 0..steps {
         for is_next_start in [false, true] {
             let (world, _) = answered("2.0.0");
-            world.write("node_modules/a/index.js", "");
+            tear(&world.project.join("node_modules/a/index.js"), b"");
             let mut world = restart(world);
             let stop = Arc::new(StopAt { at, count: Mutex::default() });
             let _ = world.open_on(Disk { hook: Some(stop) }).and_then(|it| world.lock(&it));
@@ -428,7 +435,7 @@ fn what_a_person_did_after_the_answer_is_kept_when_it_is_taken_back() {
     world.write("package.json.new", "my manifest");
     fs::rename(world.project.join("package.json.new"), world.project.join("package.json")).unwrap();
     // The power went before this one was there.
-    world.write("node_modules/a/package.json", "");
+    tear(&world.project.join("node_modules/a/package.json"), b"");
     let world = restart(world);
     assert_eq!(world.session().recovered()[0].outcome, Outcome::Undone);
     let kept = |path: &str| {

@@ -173,3 +173,21 @@ fn an_answer_says_nothing_of_a_project_that_is_watched_anew_or_otherwise() {
     let written = answered();
     assert_eq!(written.seen.as_deref().zip(written.beside.as_deref()), Some(("seen", "beside")));
 }
+
+#[test]
+fn what_the_disk_has_not_taken_yet_is_not_applied() {
+    let world = World::new(Arc::new(PlainHost));
+    let row = world.watched("project", 1);
+    let project = || Project::open(Path::new(&row.path)).expect("a project");
+    let transactions = &world.shop().transactions;
+    let wait = std::time::Duration::ZERO;
+    // Somebody waits for the disk there.
+    let held = transactions.lock(project(), wait, Cancellation::NEVER).expect("a lock");
+    let gives_up = Cancellation::until(None);
+    gives_up.cancel();
+    let ended = world.shop().confirm_one(&project(), "tx-1", &gives_up);
+    let error = ended.expect_err("it is not known");
+    assert!(error.code == UNCONFIRMED && error.retry, "{error}");
+    drop(held);
+    world.shop().confirm_one(&project(), "tx-1", Cancellation::NEVER).expect("it has ended");
+}
