@@ -173,7 +173,7 @@ impl Plan {
         self.requested.sort();
         self.requested.dedup();
         self.resolutions.sort_by_key(|resolution| resolution.ecosystem);
-        self.edits.sort_by(|left, right| left.path.cmp(&right.path));
+        sort_edits(&mut self.edits);
         self.environments.sort();
         self.exemptions.sort();
         self.preconditions.sort_by(|left, right| left.name().cmp(&right.name()));
@@ -193,12 +193,23 @@ impl Plan {
     }
 
     /// The digest, and the form that is stored: what it covers without the line before.
-    pub(crate) fn to_stored(&self) -> Result<(String, String)> {
+    pub(crate) fn to_stored(&self) -> Result<Stored> {
         let json = canonical::json(self)?;
-        let digest = digest_of(&json);
-        let json = String::from_utf8(json)
-            .map_err(|_| Error::new(Kind::Failed, "internal", "a plan that is no text"))?;
-        Ok((digest, json))
+        Ok(Stored { digest: digest_of(&json), json })
+    }
+
+    /// The stored form up to the resolutions, hashed, with these for the files that change: for whoever has another thread that
+    /// writes the resolutions meanwhile.
+    pub(crate) fn begin_stored(&self, edits: &[FileEdit]) -> Result<Begun> {
+        let json = canonical::begin(self, edits)?;
+        let mut context = begin_digest();
+        context.update(&json);
+        Ok(Begun { json, context })
+    }
+
+    /// The resolutions as they stand in the stored form.
+    pub(crate) fn resolutions_stored(&self) -> Result<Vec<u8>> {
+        canonical::resolutions(&self.resolutions)
     }
 
     /// Reads the stored form.
@@ -307,16 +318,56 @@ impl Precondition {
     }
 }
 
+/// Brings them into their canonical order.
+pub(crate) fn sort_edits(edits: &mut [FileEdit]) {
+    edits.sort_by(|left, right| left.path.cmp(&right.path));
+}
+
+/// The form of a plan that is stored.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// `sha256:...`.
+    pub(crate) digest: String,
+    /// A text, made of texts.
+    pub(crate) json: Vec<u8>,
+}
+
+/// The beginning of it, hashed.
+pub(crate) struct Begun {
+    json: Vec<u8>,
+    context: ring::digest::Context,
+}
+
+impl Begun {
+    /// The whole; `resolutions` are those of this plan as they are stored.
+    pub(crate) fn finish(self, plan: &Plan, resolutions: Vec<u8>) -> Result<Stored> {
+        let Self { json, mut context } = self;
+        let hashed = json.len();
+        let json = canonical::end(json, resolutions, plan)?;
+        context.update(&json[hashed..]);
+        Ok(Stored { digest: end_digest(context), json })
+    }
+}
+
 /// Takes back the form that is stored of a plan, once it is on the disk.
-pub(crate) fn give_back(body: String) {
-    canonical::give_back(body.into_bytes());
+pub(crate) fn give_back(json: Vec<u8>) {
+    canonical::give_back(json);
 }
 
 /// The digest of the canonical bytes, given what follows their first line.
 fn digest_of(json: &[u8]) -> String {
+    let mut context = begin_digest();
+    context.update(json);
+    end_digest(context)
+}
+
+fn begin_digest() -> ring::digest::Context {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     context.update(canonical::line().as_bytes());
-    context.update(json);
+    context
+}
+
+fn end_digest(context: ring::digest::Context) -> String {
     format!("sha256:{}", crate::hex::hex(context.finish().as_ref()))
 }
 

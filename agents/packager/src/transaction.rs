@@ -272,10 +272,15 @@ impl Transactions {
 
     /// The same without waiting for the disk: whoever asks here for the plan finds it, and [`Self::write_plans`] writes it.
     pub(crate) fn note_plan(&self, plan: &Plan) -> Result<String> {
-        let (digest, body) = plan.to_stored()?;
+        self.note_stored(plan, plan.to_stored()?)
+    }
+
+    /// The same for a plan whose stored form is there.
+    pub(crate) fn note_stored(&self, plan: &Plan, stored: crate::plan::Stored) -> Result<String> {
+        let crate::plan::Stored { digest, json } = stored;
         self.inner.database.note_plan(database::Storable {
             digest: digest.clone(),
-            body,
+            body: json,
             created_at_ms: plan.created_at_ms,
             expires_at_ms: plan.expires_at_ms,
         })?;

@@ -1,6 +1,7 @@
 //! `bolide.lock` in an operation: read before anything is decided, followed where it fits, written with everything else.
 
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 
 use super::{Aim, Asked, Decided, Task, edit, fixed, hold, read_text};
@@ -10,7 +11,7 @@ use crate::lock::recent::Recent;
 use crate::lock::{self, FILE, Lock, Part, PartView};
 use crate::metadata::held::Grip;
 use crate::options::Choice;
-use crate::plan::{FileEdit, Precondition};
+use crate::plan::{FileEdit, Plan, Precondition};
 use crate::resolution::{Package, Resolution};
 use crate::spec::Spec;
 use crate::transaction::{Content, Project};
@@ -22,6 +23,24 @@ const MANIFESTS: [(Ecosystem, &str); 4] = [
     (Ecosystem::Pypi, "requirements.txt"),
     (Ecosystem::Cargo, "Cargo.toml"),
 ];
+
+/// What is to be locked of an ecosystem beside what was found; see [`Part`].
+pub(super) struct Wanted {
+    ecosystem: Ecosystem,
+    wants: Vec<String>,
+    target: String,
+}
+
+impl Wanted {
+    /// Takes it of what was decided. What the system has is no matter of a project, and what is locked is what this project is made of
+    /// here.
+    pub(super) fn of(decided: &mut Decided) -> Option<Self> {
+        let ecosystem = decided.resolution.ecosystem;
+        let is_locked = !decided.is_elsewhere && !ecosystem.is_of_system();
+        let (wants, target) = (mem::take(&mut decided.wants), mem::take(&mut decided.target));
+        is_locked.then_some(Self { ecosystem, wants, target })
+    }
+}
 
 /// The lock of a project as it was read.
 pub(super) struct Locked {
@@ -45,22 +64,16 @@ impl Locked {
         Ok(Precondition::File { path: fixed(FILE)?, content })
     }
 
-    /// The edit that locks what was decided; `None` where that was locked before.
-    pub(super) fn edit(&self, decided: &[Decided]) -> Result<Option<FileEdit>> {
+    /// The edit that locks what a plan found; `None` where that was locked before.
+    pub(super) fn edit(&self, wanted: &[Wanted], plan: &Plan) -> Result<Option<FileEdit>> {
         let mut parts = self.lock.view();
-        for decided in decided {
-            let resolution = &decided.resolution;
-            // What the system has is no matter of a project, and what is locked is what this project is made of here.
-            if decided.is_elsewhere || resolution.ecosystem.is_of_system() {
-                continue;
-            }
+        for Wanted { ecosystem, wants, target } in wanted {
+            let found = plan.resolutions.iter().find(|one| one.ecosystem == *ecosystem);
+            let Some(resolution) = found else { continue };
             match resolution.links.is_empty() {
-                true => {
-                    let (wants, target) = (&decided.wants[..], &*decided.target);
-                    parts.put(PartView { wants, target, resolution });
-                }
+                true => parts.put(PartView { wants, target, resolution }),
                 // A lock without them would install something else.
-                false => parts.take(resolution.ecosystem),
+                false => parts.take(*ecosystem),
             }
         }
         match (parts.render()?, &self.text) {

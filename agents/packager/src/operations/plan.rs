@@ -1,5 +1,6 @@
 //! `pkg.plan`: what would have to change, decided by every ecosystem at once and written down under a digest.
 
+mod beside;
 mod shown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +11,8 @@ use std::time::Instant;
 
 use agents_contract::{Crew, Work};
 
-use self::shown::{Shown, unshown};
-use super::locked::{self, Locked};
+use self::shown::Shown;
+use super::locked::{self, Locked, Wanted};
 use super::{Aim, Asked, Decided, Decision, Task};
 use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
 use crate::api::{Conflict, PlanAnswer, PlanRequest, Repair};
@@ -20,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SHOWN_BESIDE_MIN, SPECS_MAX};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
-use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION};
+use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION, Stored, sort_edits};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
@@ -127,11 +128,7 @@ impl Task<'_> {
                 installed.insert(before.ecosystem, before);
             }
         }
-        // What is frozen was followed, so the lock is right as it is.
-        let lock_edit = match self.choices.frozen {
-            true => None,
-            false => locked.edit(&decided)?,
-        };
+        let wanted: Vec<Wanted> = decided.iter_mut().filter_map(Wanted::of).collect();
         let session = self.lock(project.again()?)?;
         // One that was undone was in the middle of it, too, and leaves no other latest one.
         if transactions.latest(project)? != latest || !session.recovered().is_empty() {
@@ -139,61 +136,63 @@ impl Task<'_> {
         }
         let mut answer = answer(project, resolve_ms);
         answer.warnings = decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
-        let known = (&installed, &locked, lock_edit);
+        let known = (&installed, &locked);
         let plan = self.write_down(&session, wish, decided, known, &mut answer.warnings)?;
         drop(session);
-        let plan = Arc::new(plan);
-        let shown = Shown::new(&plan, &installed, &holds);
-        let (digest, planned) = self.keep_and_show(&plan, &shown, (detail, answer))?;
+        // What is frozen was followed, so the lock is right as it is.
+        let lock = |plan: &Plan| match self.choices.frozen {
+            true => Ok(None),
+            false => locked.edit(&wanted, plan),
+        };
+        let (plan, planned) =
+            self.keep_and_show(plan, &lock, (&installed, &holds), (detail, answer))?;
         rest::leave((plan, installed, locked));
-        Ok(Some(Planned { digest: Some(digest), ..planned }))
+        Ok(Some(planned))
     }
 
-    /// Keeps a plan, and makes of it what is shown. Where there is much of both, both at once: a plan of a thousand packages is
-    /// hashed in the time in which its answer is written, and who asked sleeps meanwhile.
+    /// Locks what a plan found, keeps it, and makes of it what is shown. Where there is much of all, on two threads at once: whoever asked
+    /// sleeps meanwhile.
     fn keep_and_show(
         &self,
-        plan: &Arc<Plan>,
-        shown: &Shown<'_>,
+        mut plan: Plan,
+        lock: &dyn Fn(&Plan) -> Result<Option<FileEdit>>,
+        (installed, holds): (&BTreeMap<Ecosystem, Resolution>, &BTreeMap<Ecosystem, Held>),
         (detail, mut answer): (Detail, PlanAnswer),
-    ) -> Result<(String, Planned)> {
+    ) -> Result<(Arc<Plan>, Planned)> {
+        let is_large = Shown::new(&plan, installed, holds).count() >= SHOWN_BESIDE_MIN;
+        let (stored, begun) = if detail == Detail::Written && is_large {
+            let edits = std::mem::take(&mut plan.edits);
+            let shown = Shown::new(&plan, installed, holds);
+            let made = beside::make(&plan, edits, || lock(&plan), (&shown, &answer))?;
+            plan.edits = made.edits;
+            (made.stored, Some(made.written))
+        } else {
+            let lock = lock(&plan)?;
+            plan.edits.extend(lock);
+            sort_edits(&mut plan.edits);
+            (plan.to_stored()?, None)
+        };
+        let plan = Arc::new(plan);
+        let digest = self.keep(&plan, stored)?;
+        let shown = Shown::new(&plan, installed, holds);
         shown.head(&mut answer);
-        let planned = |digest: &str, answer: PlanAnswer, written| {
-            let answer = PlanAnswer { digest: Some(digest.to_owned()), ..answer };
-            Planned { digest: None, answer, written }
-        };
-        if detail != Detail::Written {
-            let digest = self.keep(plan)?;
-            if detail == Detail::Described {
+        let written = match (detail, begun) {
+            (Detail::Written, Some(begun)) => Some(begun.end(&answer)?.with_digest(&digest)?),
+            (Detail::Written, None) => Some(shown.write(&answer)?.with_digest(&digest)?),
+            (Detail::Described, _) => {
                 shown.describe(&mut answer);
+                None
             }
-            return Ok((digest.clone(), planned(&digest, answer, None)));
-        }
-        let (digest, written) = match shown.count() >= SHOWN_BESIDE_MIN {
-            true => std::thread::scope(|scope| {
-                let thread = std::thread::Builder::new().name("shown".to_owned());
-                let beside = thread.spawn_scoped(scope, || shown.write(&answer));
-                let digest = self.keep(plan);
-                let written = match beside {
-                    Ok(beside) => {
-                        beside.join().unwrap_or_else(|_| Err(unshown("its writer failed")))
-                    }
-                    // There is no thread to be had, so it is done here.
-                    Err(_) => shown.write(&answer),
-                };
-                (digest, written)
-            }),
-            false => (self.keep(plan), shown.write(&answer)),
+            (Detail::None, _) => None,
         };
-        let digest = digest?;
-        let written = written?.with_digest(&digest)?;
-        Ok((digest.clone(), planned(&digest, answer, Some(written))))
+        let answer = PlanAnswer { digest: Some(digest.clone()), ..answer };
+        Ok((plan, Planned { digest: Some(digest), answer, written }))
     }
 
     /// Keeps a plan; its digest. Writing it is waited for only where the host has no later.
-    fn keep(&self, plan: &Arc<Plan>) -> Result<String> {
+    fn keep(&self, plan: &Arc<Plan>, stored: Stored) -> Result<String> {
         let transactions = &self.shop.transactions;
-        let digest = transactions.note_plan(plan)?;
+        let digest = transactions.note_stored(plan, stored)?;
         self.shop.plans.put(&digest, plan);
         // Whoever has it written wakes others up, and so comes after the answer.
         if !self.conversation.has_afterwards() {
@@ -290,16 +289,13 @@ impl Task<'_> {
         self.npm_word.give_when_due(Instant::now(), &|| self.say_resolving(Ecosystem::Npm));
     }
 
+    /// Makes the plan, but for the lock.
     fn write_down(
         &self,
         session: &Session,
         wish: &Wish,
         decided: Vec<Decided>,
-        (installed, locked, lock_edit): (
-            &BTreeMap<Ecosystem, Resolution>,
-            &Locked,
-            Option<FileEdit>,
-        ),
+        (installed, locked): (&BTreeMap<Ecosystem, Resolution>, &Locked),
         warnings: &mut Vec<String>,
     ) -> Result<Plan> {
         let project = session.project();
@@ -310,7 +306,7 @@ impl Task<'_> {
             operation: wish.operation().to_owned(),
             requested: wish.specs(),
             resolutions: Vec::new(),
-            edits: lock_edit.into_iter().collect(),
+            edits: Vec::new(),
             environments: Vec::new(),
             exemptions: Vec::new(),
             system: None,

@@ -9,11 +9,12 @@ mod spare;
 mod tests;
 mod whole;
 
-use spare::SPARE;
+use spare::{SPARE, SPARE_RESOLUTIONS};
 
-use super::{Plan, SCHEMA_VERSION, malformed, too_large};
+use super::{FileEdit, Plan, SCHEMA_VERSION, malformed, too_large};
 use crate::error::Result;
 use crate::limits::PLAN_BYTES_MAX;
+use crate::resolution::Resolution;
 
 /// Bytes that a package takes, about: nearly a quarter of it is its digest.
 const PACKAGE_BYTES_USUAL: usize = 640;
@@ -25,15 +26,44 @@ pub(super) fn line() -> String {
 
 /// What follows it: JSON, by which the plan is read again.
 pub(super) fn json(plan: &Plan) -> Result<Vec<u8>> {
-    let packages: usize = plan.resolutions.iter().map(|one| one.packages.len()).sum();
-    let edits: usize = plan.edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
-    let room = SPARE.take((packages + 4) * PACKAGE_BYTES_USUAL + edits / 3 * 4);
-    let json = whole::append(room, plan).map_err(|error| malformed(&error))?;
+    let json = whole::append(room(plan, &plan.edits), plan).map_err(|error| malformed(&error))?;
+    check_size(json)
+}
+
+/// The same up to the resolutions, with these for the files that change.
+pub(super) fn begin(plan: &Plan, edits: &[FileEdit]) -> Result<Vec<u8>> {
+    whole::begin(room(plan, edits), plan, edits).map_err(|error| malformed(&error))
+}
+
+/// The resolutions, which stand between what [`begin`] and what [`end`] write.
+pub(super) fn resolutions(resolutions: &[Resolution]) -> Result<Vec<u8>> {
+    let room = SPARE_RESOLUTIONS.take(room_of(resolutions));
+    whole::resolutions(room, resolutions).map_err(|error| malformed(&error))
+}
+
+/// Puts the resolutions behind what comes before them, and the rest behind those.
+pub(super) fn end(mut json: Vec<u8>, resolutions: Vec<u8>, plan: &Plan) -> Result<Vec<u8>> {
+    json.extend_from_slice(&resolutions);
+    SPARE_RESOLUTIONS.give(resolutions);
+    check_size(whole::end(json, plan).map_err(|error| malformed(&error))?)
+}
+
+fn check_size(json: Vec<u8>) -> Result<Vec<u8>> {
     let bytes = line().len() + json.len();
     if bytes > PLAN_BYTES_MAX {
         return Err(too_large(bytes));
     }
     Ok(json)
+}
+
+fn room(plan: &Plan, edits: &[FileEdit]) -> Vec<u8> {
+    let edits: usize = edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
+    SPARE.take(room_of(&plan.resolutions) + edits / 3 * 4)
+}
+
+fn room_of(resolutions: &[Resolution]) -> usize {
+    let packages: usize = resolutions.iter().map(|one| one.packages.len()).sum();
+    (packages + 4) * PACKAGE_BYTES_USUAL
 }
 
 /// Takes back what [`json`] wrote, so that the next plan is written where this one stood.

@@ -99,39 +99,23 @@ impl<'a> Shown<'a> {
 
     /// The whole answer as it is sent.
     pub(super) fn write(&self, answer: &PlanAnswer) -> Result<Written> {
-        // All of them, so that none is forgotten.
-        let PlanAnswer {
-            schema,
-            digest: _,
-            project,
-            packages: _,
-            removed,
-            files,
-            exemptions,
-            warnings,
-            expires_at,
-            conflict,
-            resolve_ms,
-        } = answer;
+        self.begin(answer)?.end(answer)
+    }
+
+    /// The answer as it is sent, up to its packages: all for which the files that change need not be known.
+    pub(super) fn begin(&self, answer: &PlanAnswer) -> Result<Written> {
         let room = (self.count() + 4) * PACKAGE_BYTES_USUAL;
         let mut cbor = Cbor(Vec::with_capacity(room));
         cbor.head(MAP, 11);
-        cbor.field("schema", schema)?;
+        cbor.field("schema", &answer.schema)?;
         cbor.text("digest");
         cbor.head(TEXT, DIGEST_BYTES);
         let start = cbor.0.len();
         let digest = start..start + DIGEST_BYTES;
         cbor.0.resize(digest.end, b'0');
-        cbor.field("project", project)?;
+        cbor.field("project", &answer.project)?;
         cbor.text("packages");
         self.write_packages(&mut cbor)?;
-        cbor.field("removed", removed)?;
-        cbor.field("files", files)?;
-        cbor.field("exemptions", exemptions)?;
-        cbor.field("warnings", warnings)?;
-        cbor.field("expires_at", expires_at)?;
-        cbor.field("conflict", conflict)?;
-        cbor.field("resolve_ms", resolve_ms)?;
         Ok(Written { bytes: cbor.0, digest })
     }
 
@@ -187,6 +171,33 @@ impl Purls {
 }
 
 impl Written {
+    /// Appends what follows the packages.
+    pub(super) fn end(self, answer: &PlanAnswer) -> Result<Self> {
+        // All of them, so that none is forgotten.
+        let PlanAnswer {
+            schema: _,
+            digest: _,
+            project: _,
+            packages: _,
+            removed,
+            files,
+            exemptions,
+            warnings,
+            expires_at,
+            conflict,
+            resolve_ms,
+        } = answer;
+        let mut cbor = Cbor(self.bytes);
+        cbor.field("removed", removed)?;
+        cbor.field("files", files)?;
+        cbor.field("exemptions", exemptions)?;
+        cbor.field("warnings", warnings)?;
+        cbor.field("expires_at", expires_at)?;
+        cbor.field("conflict", conflict)?;
+        cbor.field("resolve_ms", resolve_ms)?;
+        Ok(Self { bytes: cbor.0, ..self })
+    }
+
     /// The answer with the digest.
     pub(super) fn with_digest(mut self, digest: &str) -> Result<Vec<u8>> {
         match self.bytes.get_mut(self.digest) {

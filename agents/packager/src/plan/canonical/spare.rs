@@ -11,6 +11,9 @@ pub(super) struct Spare(Mutex<Vec<u8>>);
 /// Of this process.
 pub(super) static SPARE: Spare = Spare(Mutex::new(Vec::new()));
 
+/// The same for resolutions that are written apart.
+pub(super) static SPARE_RESOLUTIONS: Spare = Spare(Mutex::new(Vec::new()));
+
 impl Spare {
     fn replace(&self, bytes: Vec<u8>) -> Vec<u8> {
         std::mem::replace(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner), bytes)

@@ -12,10 +12,16 @@ use crate::resolution::{Artifact, Package, Resolution};
 
 /// Appends it.
 pub(super) fn append(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
-    // All of them, so that none is forgotten.
+    let bytes = begin(bytes, plan, &plan.edits)?;
+    end(resolutions(bytes, &plan.resolutions)?, plan)
+}
+
+/// Appends what comes before the resolutions, with these for the files that change.
+pub(super) fn begin(bytes: Vec<u8>, plan: &Plan, edits: &[FileEdit]) -> Result<Vec<u8>, Error> {
+    // All of them, so that none is forgotten, here or in what follows.
     let Plan {
         created_at_ms,
-        edits,
+        edits: _,
         environments,
         exemptions,
         expires_at_ms,
@@ -24,9 +30,9 @@ pub(super) fn append(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
         preconditions,
         project,
         requested,
-        resolutions,
-        schema_version,
-        system,
+        resolutions: _,
+        schema_version: _,
+        system: _,
     } = plan;
     let mut sink = Sink::new(bytes);
     sink.field("{\"created_at_ms\":", created_at_ms)?;
@@ -45,9 +51,21 @@ pub(super) fn append(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
     sink.field(",\"project\":", project)?;
     sink.field(",\"requested\":", requested)?;
     sink.put(",\"resolutions\":");
+    Ok(sink.into_bytes())
+}
+
+/// Appends the resolutions.
+pub(super) fn resolutions(bytes: Vec<u8>, resolutions: &[Resolution]) -> Result<Vec<u8>, Error> {
+    let mut sink = Sink::new(bytes);
     list(&mut sink, resolutions, resolution)?;
-    sink.field(",\"schema_version\":", schema_version)?;
-    if let Some(system) = system {
+    Ok(sink.into_bytes())
+}
+
+/// Appends what follows them.
+pub(super) fn end(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
+    let mut sink = Sink::new(bytes);
+    sink.field(",\"schema_version\":", &plan.schema_version)?;
+    if let Some(system) = &plan.system {
         sink.field(",\"system\":", system)?;
     }
     sink.put("}");

@@ -35,7 +35,8 @@ pub struct Approval {
 #[derive(Debug)]
 pub(crate) struct Storable {
     pub(crate) digest: String,
-    pub(crate) body: String,
+    /// JSON.
+    pub(crate) body: Vec<u8>,
     pub(crate) created_at_ms: u64,
     pub(crate) expires_at_ms: u64,
 }
@@ -246,6 +247,8 @@ impl Database {
 fn put(connection: &Transaction<'_>, plan: &Storable) -> rusqlite::Result<()> {
     let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
     let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
+    let unfit = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
+    let text = std::str::from_utf8(body).map_err(unfit)?;
     run(
         connection,
         "DELETE FROM plans WHERE expires_at_ms < ?1 AND digest NOT IN
@@ -257,7 +260,7 @@ fn put(connection: &Transaction<'_>, plan: &Storable) -> rusqlite::Result<()> {
         connection,
         "INSERT INTO plans (digest, body, created_at_ms, expires_at_ms)
          VALUES (?1, ?2, ?3, ?4) ON CONFLICT (digest) DO NOTHING",
-        params![digest, body, created_at_ms as i64, expires_at_ms as i64],
+        params![digest, text, created_at_ms as i64, expires_at_ms as i64],
     )?;
     Ok(())
 }

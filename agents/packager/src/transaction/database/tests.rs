@@ -19,7 +19,7 @@ fn approval(digest: &str) -> Approval {
 }
 
 fn note(database: &Database, digest: &str) {
-    let (digest, body) = (digest.to_owned(), "{}".to_owned());
+    let (digest, body) = (digest.to_owned(), b"{}".to_vec());
     let far = i64::MAX as u64;
     let plan = Storable { digest, body, created_at_ms: far, expires_at_ms: far };
     database.note_plan(plan).expect("noted");

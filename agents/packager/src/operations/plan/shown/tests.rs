@@ -1,5 +1,6 @@
 //! What is written from a plan is what the general writer makes of its description.
 
+use super::super::beside;
 use super::*;
 use crate::api::Conflict;
 use crate::metadata::held::Held;
@@ -151,6 +152,38 @@ fn what_is_installed_is_kept_changed_or_removed() {
     let count = |action| answer.packages.iter().filter(|one| one.action == action).count();
     assert_eq!((count(Action::Keep), count(Action::Change), count(Action::Add)), (4, 5, 8));
     assert_eq!(answer.removed.len(), 6, "five versions and one package");
+}
+
+#[test]
+fn what_two_threads_make_is_what_one_makes() {
+    let (none, holds) = (BTreeMap::new(), BTreeMap::new());
+    for count in [0, 300] {
+        let resolutions = vec![resolution(Ecosystem::Npm, count), resolution(Ecosystem::Pypi, 3)];
+        let mut whole = plan(resolutions);
+        whole.normalise();
+        let (mut lock, mut edits) = (None, Vec::new());
+        for edit in &whole.edits {
+            match edit.path.as_str() {
+                "bolide.lock" => lock = Some(edit.clone()),
+                _ => edits.push(edit.clone()),
+            }
+        }
+        let begun = Plan { edits: Vec::new(), ..whole.clone() };
+        let shown = Shown::new(&begun, &none, &holds);
+        let refused = || Err(unshown("no lock"));
+        assert!(beside::make(&begun, edits.clone(), refused, (&shown, &answer())).is_err());
+        let made =
+            beside::make(&begun, edits, || Ok(lock), (&shown, &answer())).expect("a plan's forms");
+        let one = whole.to_stored().expect("a stored form");
+        assert_eq!((made.stored.digest, &made.edits), (one.digest, &whole.edits));
+        assert!(made.stored.json == one.json, "the stored forms differ");
+        let (shown, digest) = (Shown::new(&whole, &none, &holds), whole.digest().expect("one"));
+        let mut answer = answer();
+        shown.head(&mut answer);
+        let made = made.written.end(&answer).and_then(|made| made.with_digest(&digest));
+        let one = shown.write(&answer).and_then(|one| one.with_digest(&digest));
+        assert!(made.expect("bytes") == one.expect("bytes"), "the answers differ");
+    }
 }
 
 #[test]
