@@ -254,6 +254,5 @@ fn who_must_not_wait_writes_where_nothing_has_to_be_waited_for() {
     assert_eq!(last.write_at_once(key("e"), &validators(), (b"", b"body")), None);
 }
 
-
 mod fuzz;
 mod packs_of_several;
