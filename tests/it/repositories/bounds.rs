@@ -87,8 +87,13 @@ fn what_fills_the_disk_is_ended() {
     let script =
         r#"while :; do at=$((at + 1)); head -c 20000 /dev/zero > "$0/$at" || exit 3; done"#;
     let mut helper = world.command(bolide_program());
-    helper.args(["git-helper", "-", "-", "1000000"]).arg(&place).args(["400000", "sh", "-c"]);
-    helper.arg(script).arg(&place).stdin(Stdio::piped()).stdout(Stdio::piped());
+    helper.args(["git-helper", "-", "-", "1000000", "1000000000"]).arg(&place);
+    helper
+        .args(["400000", "sh", "-c"])
+        .arg(script)
+        .arg(&place)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     let mut helper = helper.stderr(Stdio::piped()).spawn().unwrap();
     let held = helper.stdin.take();
     let output = helper.wait_with_output().unwrap();
@@ -96,8 +101,30 @@ fn what_fills_the_disk_is_ended() {
     assert_eq!(output.status.signal(), Some(9), "{output:?}");
 }
 
-/// Overwrites a few bytes of an object of the repository that is kept.
+#[test]
+fn the_memory_of_each_process_has_a_bound_and_only_a_missing_program_is_missing() {
+    let world = World::quick();
+    let run = |input: &str, program: &[&str]| {
+        let mut helper = world.command(bolide_program());
+        helper.args(["git-helper", input, "-", "1000000", "104857600", "-", "1"]).args(program);
+        helper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut helper = helper.spawn().unwrap();
+        let held = helper.stdin.take();
+        let output = helper.wait_with_output().unwrap();
+        drop(held);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(run("-", &["sh", "-c", "ulimit -d"]), (Some(0), "102400\n".to_owned()));
+    assert_eq!(run("-", &["no-such-program"]).0, Some(122));
+    assert_eq!(run("/no/such/file", &["sh", "-c", "exit 0"]).0, Some(121));
+}
+
+/// Overwrites a few bytes of an object of the repository that is kept, behind what says its kind and size, and how it is compressed.
 pub(super) fn damage(world: &World, object: &str) {
+    overwrite(world, object, 4, &[0xff; 6]);
+}
+
+fn overwrite(world: &World, object: &str, behind: u64, bytes: &[u8]) {
     let packs = kept(world).join("objects/pack");
     let packs = std::fs::read_dir(packs).unwrap().map(|entry| entry.unwrap().path());
     let index = packs.into_iter().find(|path| path.extension().unwrap() == "idx").unwrap();
@@ -109,8 +136,93 @@ pub(super) fn damage(world: &World, object: &str) {
     let pack = index.with_extension("pack");
     std::fs::set_permissions(&pack, PermissionsExt::from_mode(0o600)).unwrap();
     let pack = std::fs::OpenOptions::new().write(true).open(pack).unwrap();
-    // Behind what says its kind and size, and how it is compressed.
-    pack.write_all_at(&[0xff; 6], offset + 4).unwrap();
+    pack.write_all_at(bytes, offset + behind).unwrap();
+}
+
+#[test]
+fn a_file_that_git_lists_and_cannot_read_is_damage() {
+    let world = World::quick();
+    let origin = Origin::of(&world, &Clay::default());
+    asks_for(&world, "");
+    world.bolide(&BUILD).succeeds();
+    // There is no such kind of object.
+    overwrite(&world, &origin.git(&["rev-parse", "HEAD:pyproject.toml"]), 0, &[0]);
+    std::fs::remove_dir_all(world.place("home/cache/bolide/builds")).unwrap();
+    std::fs::remove_dir_all(world.project().join(".venv")).unwrap();
+    let offline = ["install", "--frozen", "--build", "clay", "--offline"];
+    world.bolide(&offline).fails(1, &["`pyproject.toml`", "cache collect --all"]);
+    world.bolide(&["install", "--frozen", "--build", "clay"]).succeeds();
+    std::fs::remove_dir_all(world.project().join(".venv")).unwrap();
+    world.bolide(&offline).succeeds();
+}
+
+#[test]
+fn what_is_no_file_is_no_damage_and_nothing_damaged_is_kept() {
+    let world = World::quick();
+    let origin = Origin::of(&world, &Clay::default());
+    let tree = origin.git(&["rev-parse", "HEAD:clay"]);
+    let blob = origin.git(&["rev-parse", "HEAD:pyproject.toml"]);
+    origin.forge(&[("100644", "odd", &tree), ("100644", "pyproject.toml", &blob)]);
+    asks_for(&world, "@main");
+    world.bolide(&BUILD).fails(3, &["`odd`", "said to be a file and is none", "another revision"]);
+    // Kept, so that nobody fetches it again to find the same.
+    assert_eq!((cached(&world, "repositories"), cached(&world, "incoming")), (1, 0));
+    origin.forge(&[("40000", "odd", &blob), ("100644", "pyproject.toml", &blob)]);
+    let outcome = world.bolide(&BUILD);
+    assert_ne!(outcome.code, 0, "{outcome:?}");
+    assert_eq!((cached(&world, "repositories"), cached(&world, "incoming")), (1, 0));
+}
+
+#[test]
+fn names_of_many_branches_are_one_file() {
+    let world = World::quick();
+    let origin = Origin::of(&world, &Clay::default());
+    let commit = origin.git(&["rev-parse", "HEAD"]);
+    for at in 0..5 {
+        origin.git(&["branch", &format!("more/{at}")]);
+    }
+    asks_for(&world, &format!("@{}", &commit[..10]));
+    world.bolide(&BUILD).succeeds();
+    let found =
+        world.run("find", &[&kept(&world).join("refs").display().to_string(), "-type", "f"]);
+    assert_eq!(found.succeeds().stdout, "");
+}
+
+#[test]
+fn a_locked_commit_is_found_behind_what_the_manifest_names() {
+    let world = World::quick();
+    let origin = Origin::of(&world, &Clay::default());
+    origin.git(&["checkout", "--quiet", "-b", "request"]);
+    origin.edit("A = 1\n");
+    let place = |origin: &Origin<'_>| {
+        let last = origin.git(&["rev-parse", "HEAD"]);
+        origin.git(&["update-ref", "refs/pull/1/head", &last]);
+        last
+    };
+    let locked = place(&origin);
+    // It speaks the old protocol and gives no commit by its name.
+    let server = GitServer::start(&world, "me", "hush-1");
+    let base = server.base().replace("http://", "http://me:hush-1@");
+    configure(&world, &format!("{base}/"));
+    asks_for(&world, "@refs/pull/1/head");
+    world.bolide(&BUILD).succeeds();
+    assert!(world.read("bolide.lock").contains(&locked));
+    origin.edit("A = 2\n");
+    place(&origin);
+    origin.git(&["checkout", "--quiet", "main"]);
+    origin.git(&["branch", "-D", "request"]);
+    std::fs::remove_dir_all(world.place("home/cache/bolide")).unwrap();
+    std::fs::remove_dir_all(world.project().join(".venv")).unwrap();
+    let frozen = ["install", "--frozen", "--build", "clay"];
+    world.bolide(&frozen).succeeds();
+    assert_eq!(more(&world), "1");
+    // Gone, and the commit behind a branch by then.
+    origin.git(&["branch", "kept", "refs/pull/1/head"]);
+    origin.git(&["update-ref", "-d", "refs/pull/1/head"]);
+    std::fs::remove_dir_all(world.place("home/cache/bolide")).unwrap();
+    std::fs::remove_dir_all(world.project().join(".venv")).unwrap();
+    world.bolide(&frozen).succeeds();
+    assert_eq!(more(&world), "1");
 }
 
 #[test]

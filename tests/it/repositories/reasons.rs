@@ -61,6 +61,8 @@ fn what_this_machine_lacks_is_no_damage() {
             r#"*" ls-tree "*) echo "fatal: cannot open: Too many open files" >&2; exit 128;;"#,
             "Too many open files",
         ),
+        // A program in the place of git that cannot start it.
+        (r#"*" ls-tree "*) echo "error: no version of git is set" >&2; exit 126;;"#, "no version"),
     ] {
         forget(&world);
         with_git(&world, case, &FROZEN).fails(1, &["cannot be read", word, "has room left"]);
@@ -156,6 +158,26 @@ fn a_servers_words_are_not_taken_for_gits() {
         with_git(&world, &case, &BUILD).fails(7, &["git cannot read", "fatal: the end"]);
         assert_eq!(asked_for(&world, "fetch"), 1, "{word}");
     }
+}
+
+#[test]
+fn a_server_that_refuses_a_commit_in_words_of_its_own_is_asked_for_all_branches() {
+    let world = World::quick();
+    let origin = Origin::of(&world, &Clay::default());
+    let commit = origin.git(&["rev-parse", "HEAD"]);
+    asks_for(&world, &format!("@{commit}"));
+    let says = format!("echo 'fatal: remote error: want {commit} not valid' >&2; exit 128");
+    let case = format!("*':refs/bolide/wanted') {says};;");
+    with_git(&world, &case, &BUILD).succeeds();
+    assert_eq!(asked_for(&world, "fetch"), 2);
+    forget(&world);
+    std::fs::remove_dir_all(world.place("home/cache/bolide/repositories")).unwrap();
+    // What forbids something for a reason of its own is no way that git does not take.
+    let says = "echo 'fatal: remote error: access is not allowed' >&2; exit 128";
+    let case = format!(
+        "*':refs/bolide/wanted') echo 'fatal: Server does not support shallow clients' >&2; exit 128;;\n*' fetch '*) {says};;"
+    );
+    with_git(&world, &case, &FROZEN).fails(7, &["git cannot read", "access is not allowed"]);
 }
 
 #[test]

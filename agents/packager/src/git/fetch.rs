@@ -3,15 +3,22 @@
 use std::path::Path;
 
 use super::limits::{GIT_FILE_BYTES_MAX, GIT_PLACE_BYTES_MAX, GIT_PLACE_FILES_MAX};
-use super::run::{Ended, Git, Order, Reach};
+use super::run::{Ended, Git, NOWHERE, Order, Reach};
 use super::size;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::address::git::{COMMIT_DIGITS_MIN, HEADS, Repository, TAGS, is_commit};
 
 /// Where what is wanted goes by here.
 const WANTED: &str = "refs/bolide/wanted";
-/// What git says of servers that do not give a commit by its name.
-const NOT_BY_NAME: [&str; 3] = ["not our ref", "unadvertised object", "couldn't find remote ref"];
+/// All branches and tags, and where they go by here.
+const ALL: [&str; 2] = ["+refs/heads/*:refs/bolide/heads/*", "+refs/tags/*:refs/bolide/tags/*"];
+/// Where what else the manifest names goes by here.
+const NAMED: &str = "refs/bolide/named";
+/// What git says of servers that do not give a commit by its name. The last is how it begins to tell what a server ends with in words of
+/// its own: a server that has nothing else to give says so once more.
+const NOT_BY_NAME: [&str; 4] = ["not our ref", "unadvertised object", NO_REFERENCE, SERVERS_WORDS];
+/// What it says of one that has no such reference.
+const NO_REFERENCE: &str = "couldn't find remote ref";
 /// What it says of those that give nothing but their files: every object is one, as many as such a server likes.
 const BY_FILES: &str = "dumb http";
 /// As deep as it goes. Without a depth git takes such a server's files, too; with one it refuses.
@@ -21,8 +28,10 @@ const NOT_ALONE: [&str; 2] = ["does not support shallow", "shallow capabilities"
 /// By HTTP git takes the files of a server that speaks nothing better, and no setting but a depth keeps it from that. One that says first
 /// that it knows no depth could give its files the next time.
 const NOT_BY_HTTP: [&str; 2] = ["protocol.http.allow=never", "protocol.https.allow=never"];
-/// What it says of a way that is not taken.
-const NOT_ALLOWED: &str = "not allowed";
+/// What it says of a way that is not taken, with the way between both.
+const WAY_NOT_ALLOWED: [&str; 2] = ["fatal: transport '", "' not allowed"];
+/// What a server says begins so, where git ends by it.
+const SERVERS_WORDS: &str = "remote error: ";
 
 /// What is wanted of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +69,7 @@ impl Git<'_> {
         let peeled: Vec<String> = names.iter().map(|name| format!("{name}^{{}}")).collect();
         let mut arguments = vec!["ls-remote", "--quiet", "--", repository.remote.as_str()];
         arguments.extend(names.iter().chain(&peeled).map(String::as_str));
-        // There is none, and the one of a directory above must not be found.
-        let nowhere = Some(Path::new("/dev/null"));
+        let nowhere = Some(Path::new(NOWHERE));
         let ended = self.run(&Order::new(Reach::Server, nowhere, &arguments))?;
         if !ended.is_well {
             return Err(unreachable(repository, &ended));
@@ -106,27 +114,43 @@ impl Git<'_> {
             if ended.is_well {
                 return self.commit_of(repository, WANTED, place);
             }
-            let is_by_name = meant.reference.is_none() && ended.says(&NOT_BY_NAME);
+            let is_by_name =
+                meant.reference.is_none() && ended.says(&NOT_BY_NAME) && !ended.says(&[BY_FILES]);
             match is_not_alone(&ended) {
                 true => depth = None,
                 false if is_by_name => {}
                 false => return Err(unreachable(repository, &ended)),
             }
         }
-        // A server that does not give one alone has it behind a branch or a tag, or nowhere.
-        let all = ["+refs/heads/*:refs/bolide/heads/*", "+refs/tags/*:refs/bolide/tags/*"];
-        let mut ended = self.fetch_some(repository, place, depth, &all)?;
-        if !ended.is_well && depth.is_some() && is_not_alone(&ended) {
-            depth = None;
-            ended = self.fetch_some(repository, place, depth, &all)?;
+        // A server that does not give one alone has it behind a branch, a tag or what the manifest names, or nowhere.
+        let mut named = named(repository, meant).map(|name| format!("+{name}:{NAMED}"));
+        loop {
+            let all: Vec<&str> = ALL.into_iter().chain(named.as_deref()).collect();
+            let ended = self.fetch_some(repository, place, depth, &all)?;
+            let is_way_closed = || WAY_NOT_ALLOWED.iter().all(|words| ended.says(&[words]));
+            match () {
+                () if ended.is_well => break,
+                () if depth.is_some() && is_not_alone(&ended) => depth = None,
+                // It may be gone, and the commit behind a branch by now.
+                () if named.is_some() && ended.says(&[NO_REFERENCE]) => named = None,
+                () if depth.is_none() && is_way_closed() && !ended.says(&[SERVERS_WORDS]) => {
+                    return Err(without_depth(repository));
+                }
+                () => return Err(unreachable(repository, &ended)),
+            }
         }
-        if !ended.is_well && depth.is_none() && ended.says(&[NOT_ALLOWED]) {
-            return Err(without_depth(repository));
-        }
-        if !ended.is_well {
-            return Err(unreachable(repository, &ended));
-        }
+        self.pack_names(place)?;
         self.commit_of(repository, &meant.commit, place)
+    }
+
+    /// Writes the names of all branches and tags into one file, where each of them is one before. Without that they only take more room.
+    fn pack_names(&self, place: &Path) -> Result<()> {
+        let order = Order::new(Reach::Here, Some(place), &["pack-refs", "--all", "--prune"]);
+        let ended = self.run(&order)?;
+        if !ended.is_well {
+            tracing::debug!(?place, why = ended.why, "names of branches stay as they are");
+        }
+        Ok(())
     }
 
     /// Fetches as much as a depth says; without one never by HTTP.
@@ -169,6 +193,14 @@ impl Git<'_> {
         let commit = commit.filter(|_| ended.is_well);
         commit.map(str::to_owned).ok_or_else(|| unknown(repository, name))
     }
+}
+
+/// What is fetched beside branches and tags: what the manifest names and is neither, as a request for a merge.
+fn named<'n>(repository: &'n Repository, meant: &'n Meant) -> Option<&'n str> {
+    let name = meant.reference.as_deref().or(repository.revision.as_deref()).unwrap_or("HEAD");
+    let is_other =
+        name.starts_with("refs/") && ![HEADS, TAGS].iter().any(|it| name.starts_with(it));
+    (is_other || name == "HEAD").then_some(name)
 }
 
 /// Whether a bound ended what was fetched. It is seen by what lies there, since words get lost among those of a server, and can be forged by

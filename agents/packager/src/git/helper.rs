@@ -2,8 +2,8 @@
 //! waits for its end, and ends the whole group when whoever started it lets go of its standard input, as that process does by dying, and
 //! when a directory takes more room than it may.
 //!
-//! It is the same program with a word of its own as first argument; where git reads from and writes to follow, then the largest file, that
-//! directory with its bound, then the program and its arguments. What git says goes the way that the helper's own words would.
+//! It is the same program with a word of its own as first argument; where git reads from and writes to follow, then the largest file, the
+//! memory of each process, that directory with its bound, then the program and its arguments. What git says goes the way that the helper's own words would.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use super::limits::{GIT_LOOK_INTERVAL, GIT_LOOK_PAUSE_FACTOR, GIT_PLACE_FILES_MAX};
 use super::size;
-use crate::limits::BUILD_MEMORY_BYTES_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, getpgrp, kill_process_group, pidfd_open, setrlimit,
@@ -38,7 +37,6 @@ pub fn is_asked_for() -> bool {
 pub fn run() -> ExitCode {
     match supervise() {
         Ok(code) => ExitCode::from(code),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => ExitCode::from(MISSING),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(UNABLE)
@@ -51,9 +49,12 @@ fn supervise() -> std::io::Result<u8> {
     setsid()?;
     let bad = || std::io::Error::other("it was not told what to run");
     let words: Vec<String> = std::env::args().skip(2).collect();
-    let [input, output, file_bytes_max, place, place_bytes_max, program, arguments @ ..] =
+    let [input, output, file_bytes_max, memory_bytes_max, place, place_bytes_max, more @ ..] =
         &words[..]
     else {
+        return Err(bad());
+    };
+    let [program, arguments @ ..] = more else {
         return Err(bad());
     };
     let number = |text: &String| text.parse::<u64>().map_err(|_| bad());
@@ -61,7 +62,7 @@ fn supervise() -> std::io::Result<u8> {
     let place_bytes_max = number(place_bytes_max)?;
     limit(Resource::Fsize, number(file_bytes_max)?)?;
     limit(Resource::Core, 0)?;
-    limit(Resource::Data, BUILD_MEMORY_BYTES_MAX)?;
+    limit(Resource::Data, number(memory_bytes_max)?)?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     if input != NO_FILE {
@@ -70,7 +71,12 @@ fn supervise() -> std::io::Result<u8> {
     if output != NO_FILE {
         command.stdout(new_file(Path::new(output))?);
     }
-    wait(command.spawn()?, place.map(|place| Watch::of(place, place_bytes_max)))
+    let child = match command.spawn() {
+        // Whatever else is missing is no program.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(MISSING),
+        spawned => spawned?,
+    };
+    wait(child, place.map(|place| Watch::of(place, place_bytes_max)))
 }
 
 fn limit(of: Resource, most: u64) -> std::io::Result<()> {

@@ -13,7 +13,8 @@ use ring::digest::{SHA256, digest};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::limits::{
-    REPOSITORIES_BYTES_MAX, REPOSITORIES_KEPT_MAX, REPOSITORY_FILES_MAX, REPOSITORY_TURNS_MAX,
+    GIT_PLACE_BYTES_MAX, GIT_PLACE_FILES_MAX, REPOSITORIES_BYTES_MAX, REPOSITORIES_KEPT_MAX,
+    REPOSITORY_TURNS_MAX,
 };
 use super::size;
 use crate::error::{Error, Result};
@@ -157,7 +158,7 @@ pub(crate) fn shrink(root: &Path, room: Room, remove: &mut dyn FnMut(&Path) -> R
     let mut found: Vec<(SystemTime, PathBuf, u64)> = Vec::new();
     for entry in entries.flatten() {
         let used = entry.metadata().and_then(|it| it.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        found.push((used, entry.path(), size::of(&entry.path(), REPOSITORY_FILES_MAX).bytes));
+        found.push((used, entry.path(), bytes_of(&entry.path())));
     }
     found.sort();
     let before = found.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
@@ -180,6 +181,15 @@ pub(crate) fn shrink(root: &Path, room: Room, remove: &mut dyn FnMut(&Path) -> R
         }
     }
     before - total
+}
+
+/// Bytes of one; where it has more files than a fetch may leave, as many as that may.
+fn bytes_of(path: &Path) -> u64 {
+    let size = size::of(path, GIT_PLACE_FILES_MAX);
+    match size.files > GIT_PLACE_FILES_MAX {
+        true => size.bytes.max(GIT_PLACE_BYTES_MAX),
+        false => size.bytes,
+    }
 }
 
 #[cfg(test)]
@@ -255,6 +265,24 @@ mod tests {
         shrink(&root, Room::Nothing, &mut remove);
         assert_eq!(count(), 0);
         assert!(find(&one, "0").is_none());
+    }
+
+    #[test]
+    fn what_has_many_branches_is_counted_with_its_objects() {
+        const OBJECTS: usize = 3 << 20;
+        let place = tempfile::tempdir().expect("a directory");
+        let root = place.path().join("repositories");
+        let pack = root.join("a/objects/pack");
+        std::fs::create_dir_all(&pack).expect("a directory");
+        std::fs::write(pack.join("pack"), vec![1; OBJECTS]).expect("a file");
+        for name in 0..1_500 {
+            std::fs::write(root.join(format!("a/{name}")), "").expect("a file");
+        }
+        let mut remove = |path: &Path| {
+            std::fs::remove_dir_all(path).map_err(|error| Error::io("remove", path, &error))
+        };
+        let freed = shrink(&root, Room::Nothing, &mut remove);
+        assert!(freed >= OBJECTS as u64, "{freed}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::{SOURCE_TREE_BYTES_MAX, SOURCE_TREE_FILES_MAX};
+use crate::limits::{BUILD_MEMORY_BYTES_MAX, SOURCE_TREE_BYTES_MAX, SOURCE_TREE_FILES_MAX};
 
 /// How long one run of git may take: a whole history of the largest kind by a slow line takes a third of it.
 pub(super) const GIT_TIME_MAX: Duration = Duration::from_secs(15 * 60);
@@ -36,8 +36,12 @@ pub(super) const REPOSITORIES_KEPT_MAX: usize = 64;
 pub(super) const REPOSITORIES_BYTES_MAX: u64 = 4 << 30;
 /// How often one is looked for that others keep and remove meanwhile: with each turn it is less likely that both come in between.
 pub(super) const REPOSITORY_TURNS_MAX: usize = 32;
-/// Files of one that are counted: a pack, its index, what says that it is a repository.
-pub(super) const REPOSITORY_FILES_MAX: usize = 1_024;
+/// Memory of each process that asks which commit is meant: a server answers with names, and a little of it can be much once it is unpacked.
+pub(super) const GIT_ASK_MEMORY_BYTES_MAX: u64 = 1 << 30;
+/// The same of a fetch, which has what it knows of every object in memory.
+pub(super) const GIT_FETCH_MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// The same of what only looks at what is here: the largest file of a tree.
+pub(super) const GIT_LOCAL_MEMORY_BYTES_MAX: u64 = BUILD_MEMORY_BYTES_MAX;
 
 const _: () = assert!(SOURCE_TREE_FILES_MAX as u64 * 128 < GIT_LIST_BYTES_MAX);
 const _: () = assert!(
@@ -45,4 +49,5 @@ const _: () = assert!(
         < GIT_FILE_BYTES_MAX
 );
 const _: () = assert!(GIT_FILE_BYTES_MAX < GIT_PLACE_BYTES_MAX);
+const _: () = assert!(SOURCE_TREE_BYTES_MAX < GIT_LOCAL_MEMORY_BYTES_MAX);
 const _: () = assert!(GIT_PLACE_BYTES_MAX <= REPOSITORIES_BYTES_MAX);

@@ -8,7 +8,8 @@ use agents_contract::{Cancellation, waiting};
 
 use super::helper::{COMMAND, MISSING, NO_FILE, UNABLE};
 use super::limits::{
-    GIT_FILE_BYTES_MAX, GIT_LOCAL_TIME_MAX, GIT_PLACE_BYTES_MAX, GIT_SAID_BYTES_MAX,
+    GIT_ASK_MEMORY_BYTES_MAX, GIT_FETCH_MEMORY_BYTES_MAX, GIT_FILE_BYTES_MAX,
+    GIT_LOCAL_MEMORY_BYTES_MAX, GIT_LOCAL_TIME_MAX, GIT_PLACE_BYTES_MAX, GIT_SAID_BYTES_MAX,
     GIT_SETTINGS_MAX, GIT_TIME_MAX,
 };
 use crate::error::{Error, Kind, Result};
@@ -16,7 +17,7 @@ use crate::manifest::address;
 use crate::process;
 
 /// The person's own surroundings that git and ssh need to reach a server: where their configuration is, who has their keys, and the way.
-pub(crate) const VARIABLES: [&str; 26] = [
+pub(crate) const VARIABLES: [&str; 30] = [
     "ALL_PROXY",
     "CURL_CA_BUNDLE",
     "DBUS_SESSION_BUS_ADDRESS",
@@ -26,10 +27,14 @@ pub(crate) const VARIABLES: [&str; 26] = [
     "GIT_SSH_COMMAND",
     "GIT_SSH_VARIANT",
     "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "GIT_SSL_CERT",
+    "GIT_SSL_KEY",
     "GNUPGHOME",
     "HOME",
     "HTTPS_PROXY",
     "HTTP_PROXY",
+    "KRB5CCNAME",
     "LOGNAME",
     "NO_PROXY",
     "PATH",
@@ -98,6 +103,13 @@ const LACKING: [&str; 6] = [
 ];
 /// What git's exit code is when it gives up; above are wrong words of ours, and signals as shells tell of them.
 const GIVES_UP: i32 = 128;
+/// The same where a command went on to its end without what it could not read.
+const GOES_WITHOUT: i32 = 1;
+/// The signal of a file that was looked at in memory and cannot be read there.
+const UNREADABLE: i32 = GIVES_UP + 7;
+
+/// The repository of a run that has none: the one of a directory above must not be found.
+pub(super) const NOWHERE: &str = "/dev/null";
 
 /// Where the person's configuration counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,6 +140,20 @@ impl<'o> Order<'o> {
         let said_bytes_max = GIT_SAID_BYTES_MAX;
         Self { reach, repository, arguments, off: &[], files: None, said_bytes_max }
     }
+
+    /// A server can fill the memory with names, and with a little that becomes much once it is unpacked.
+    fn memory_bytes_max(&self) -> u64 {
+        match (self.reach, self.repository_that_grows()) {
+            (Reach::Here, _) => GIT_LOCAL_MEMORY_BYTES_MAX,
+            (Reach::Server, Some(_)) => GIT_FETCH_MEMORY_BYTES_MAX,
+            (Reach::Server, None) => GIT_ASK_MEMORY_BYTES_MAX,
+        }
+    }
+
+    /// Where what a server gives is written to.
+    fn repository_that_grows(&self) -> Option<&'o Path> {
+        self.repository.filter(|path| self.reach == Reach::Server && *path != Path::new(NOWHERE))
+    }
 }
 
 /// How it ended by itself.
@@ -150,7 +176,12 @@ impl Ended {
 
     /// Whether it gave up by itself for what it read, as far as it says: no bound, no signal, nothing that this machine lacks.
     pub(super) fn is_of_what_it_read(&self) -> bool {
-        self.code.is_some_and(|code| code <= GIVES_UP) && !self.says(&LACKING)
+        match self.code {
+            Some(UNREADABLE) => true,
+            // A program in the place of git that cannot start it ends otherwise, and not with words of git.
+            Some(GIVES_UP | GOES_WITHOUT) => !self.own.is_empty() && !self.says(&LACKING),
+            _ => false,
+        }
     }
 }
 
@@ -214,11 +245,11 @@ impl Git<'_> {
             file.map_or_else(|| NO_FILE.to_owned(), |file| file.to_string_lossy().into_owned())
         };
         let (input, output) = order.files.unzip();
-        let grows = order.repository.filter(|_| order.reach == Reach::Server);
+        let grows = order.repository_that_grows();
         let mut command = Command::new(self.helper);
         command
             .args([COMMAND, &path(input), &path(output)])
-            .arg(GIT_FILE_BYTES_MAX.to_string())
+            .args([GIT_FILE_BYTES_MAX.to_string(), order.memory_bytes_max().to_string()])
             .args([path(grows), GIT_PLACE_BYTES_MAX.to_string()])
             .arg("git")
             .args(OFF.iter().chain(order.off).flat_map(|off| ["-c", off]))
@@ -282,6 +313,12 @@ fn took_too_long(order: &Order<'_>, time: Duration) -> Error {
     let word = order.arguments.first().map_or("", String::as_str);
     let seconds = time.as_secs();
     let message = format!("`git {word}` did not end within {seconds} seconds and was ended");
+    if order.reach == Reach::Here {
+        // A few objects can make a tree that has no end.
+        return Error::new(Kind::Refused, "git-too-long", message).hint(
+            "unless this machine was very busy, the repository takes too long to be read: name an archive of its source, or another revision",
+        );
+    }
     Error::new(Kind::Network, "git-too-long", message)
         .hint("try it again, or name a mirror that is nearer with git's `url.*.insteadOf`")
 }
@@ -372,8 +409,30 @@ mod tests {
             (128, b"fatal: write failure on standard output: No space left on device\n"),
             (129, b"usage: git\n"),
             (153, b""),
+            (128, b""),
+            (1, b"mise ERROR no version is set\n"),
+            (126, b"error: bad interpreter\n"),
+            (127, b"error: git: not found\n"),
         ] {
             assert!(!ended(code, said).is_of_what_it_read(), "{code}");
         }
+        assert!(ended(1, b"error: Could not read 0\n").is_of_what_it_read());
+        assert!(ended(135, b"").is_of_what_it_read());
+    }
+
+    #[test]
+    fn a_server_fills_less_memory_than_what_is_here() {
+        let here = Path::new("/x");
+        let bound = |reach, place| Order::new(reach, Some(place), &["x"]).memory_bytes_max();
+        assert_eq!(bound(Reach::Server, Path::new(NOWHERE)), GIT_ASK_MEMORY_BYTES_MAX);
+        assert_eq!(bound(Reach::Server, here), GIT_FETCH_MEMORY_BYTES_MAX);
+        assert_eq!(bound(Reach::Here, here), GIT_LOCAL_MEMORY_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_takes_too_long_here_is_nothing_of_the_network() {
+        let error = |reach| took_too_long(&Order::new(reach, None, &["x"]), GIT_LOCAL_TIME_MAX);
+        assert_eq!(error(Reach::Here).kind, Kind::Refused);
+        assert_eq!(error(Reach::Server).kind, Kind::Network);
     }
 }

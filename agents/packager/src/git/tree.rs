@@ -27,6 +27,9 @@ use crate::unpack::printable;
 /// The code of what a repository fails with that lost something or was changed; never of what only this machine did not let be done.
 pub(crate) const DAMAGED: &str = "git-damaged";
 
+/// Kinds of objects that no file is.
+const OTHER_KINDS: [&str; 3] = ["commit", "tag", "tree"];
+
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
@@ -54,6 +57,9 @@ impl Git<'_> {
         (scratch, into): (&Path, &Path),
     ) -> Result<()> {
         let list = self.list((repository, commit), place)?;
+        if let Some(path) = unreadable(&list) {
+            return Err(damaged(repository, path, "its object cannot be read"));
+        }
         let entries = entries(&list).map_err(|(path, why)| refused(repository, path, &why))?;
         let files = [scratch.join("objects"), scratch.join("contents")];
         let about = (repository, commit);
@@ -173,6 +179,16 @@ fn takes(path: &Path, bytes: u64) -> std::io::Result<()> {
     file.sync_data()
 }
 
+/// The first path whose object git itself cannot read, which it lists all the same.
+fn unreadable(list: &[u8]) -> Option<&[u8]> {
+    let paths = list.split(|byte| *byte == 0).filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b'\t')?;
+        let head = line[..at].trim_ascii_end();
+        head.ends_with(b" BAD").then_some(&line[at + 1..])
+    });
+    paths.into_iter().next()
+}
+
 /// Why a path is refused.
 type Refusal<'l> = (&'l [u8], String);
 
@@ -242,6 +258,13 @@ fn refused(repository: &Repository, path: &[u8], why: &str) -> Error {
         .hint("name an archive of the source, or another revision; nothing was changed")
 }
 
+fn damaged(repository: &Repository, path: &[u8], why: &str) -> Error {
+    let (path, shown) = (printable(path), repository.shown());
+    let message = format!("`{path}` of `{shown}` cannot be read: {why}");
+    Error::new(Kind::Failed, DAMAGED, message)
+        .hint("`bolide cache collect --all` throws away what was kept of it")
+}
+
 /// Writes files as git gives their contents.
 struct Writer<'w> {
     repository: &'w Repository,
@@ -289,10 +312,15 @@ impl Writer<'_> {
         let read = (&mut self.contents).take(GIT_AROUND_BYTES_MAX).read_until(b'\n', &mut line);
         read.map_err(|error| self.not_read(entry, &error))?;
         let expected = format!("{} blob {}\n", entry.object, entry.bytes);
-        if line != expected.as_bytes() {
-            return Err(self.damaged(entry, "it is not in the repository"));
+        let is_of = |kind: &&str| line.starts_with(format!("{} {kind} ", entry.object).as_bytes());
+        match () {
+            () if line == expected.as_bytes() => Ok(()),
+            // Nothing is lost: whoever made the tree called it so.
+            () if OTHER_KINDS.iter().any(is_of) => {
+                Err(refused(self.repository, entry.path, "is said to be a file and is none"))
+            }
+            () => Err(self.damaged(entry, "it is not in the repository")),
         }
-        Ok(())
     }
 
     fn file(&mut self, entry: &Entry<'_>) -> Result<()> {
@@ -338,10 +366,7 @@ impl Writer<'_> {
     }
 
     fn damaged(&self, entry: &Entry<'_>, why: &str) -> Error {
-        let (path, shown) = (printable(entry.path), self.repository.shown());
-        let message = format!("`{path}` of `{shown}` cannot be read: {why}");
-        Error::new(Kind::Failed, DAMAGED, message)
-            .hint("`bolide cache collect --all` throws away what was kept of it")
+        damaged(self.repository, entry.path, why)
     }
 }
 
@@ -378,6 +403,21 @@ mod tests {
         refuses("100644", "blob", "1", &"x".repeat(5_000), "too long");
         let many = format!("100644 blob {OBJECT} 0\tx\0").repeat(SOURCE_TREE_FILES_MAX + 1);
         assert!(entries(many.as_bytes()).expect_err("too many").1.contains("files"));
+    }
+
+    #[test]
+    fn what_git_cannot_read_is_damage_and_what_is_called_wrongly_is_refused() {
+        let bad =
+            format!("100644 blob {OBJECT}       3\ta BAD\0100644 blob {OBJECT}     BAD\tb\tc\0");
+        assert_eq!(unreadable(bad.as_bytes()), Some(&b"b\tc"[..]));
+        let fine = format!("100644 blob {OBJECT}       3\ta BAD\0100644 blob {OBJECT} 3\t BAD\0");
+        assert_eq!(unreadable(fine.as_bytes()), None);
+        let one = [Entry { what: What::File, object: OBJECT, bytes: 1, path: b"a" }];
+        let refused = written(&one, &format!("{OBJECT} tree 1\na\n")).expect_err("a directory");
+        assert!(refused.code == "tree-refused" && refused.message.contains("is none"), "{refused}");
+        for said in [format!("{OBJECT} missing\n"), format!("{OBJECT} blob 2\nab\n")] {
+            assert_eq!(written(&one, &said).expect_err("damaged").code, DAMAGED, "{said}");
+        }
     }
 
     fn written(entries: &[Entry<'_>], contents: &str) -> Result<tempfile::TempDir> {

@@ -52,11 +52,18 @@ impl Task<'_> {
         self.say("fetch", format!("fetching `{wanted}` of `{shown}`"), 0, 0);
         let place = scratch.join("repository");
         let commit = self.with_git(|git| git.fetch(repository, meant, &place))?;
+        let about = (repository, commit.as_str());
+        let written = self.with_git(|git| git.write_tree(about, &place, (scratch, into)));
+        // Kept it would be thrown away and fetched again by every run.
+        if let Err(error) = &written
+            && error.code == DAMAGED
+        {
+            return Err(not_whole(&error.message));
+        }
         let kept = Kept::keep(root, (repository, &commit), &place, other)?;
         self.shop.shrink_repositories(Room::Usual);
-        let about = (repository, commit.as_str());
-        self.with_git(|git| git.write_tree(about, kept.path(), (scratch, into)))?;
-        Ok(commit)
+        drop(kept);
+        written.map(|()| commit)
     }
 
     fn with_git<T>(&self, act: impl FnOnce(&Git<'_>) -> Result<T>) -> Result<T> {
@@ -87,6 +94,16 @@ fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
         std::io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     }
+}
+
+/// Why what was fetched just now cannot be read.
+fn not_whole(why: &str) -> Error {
+    Error::new(
+        Kind::Failed,
+        "git-not-whole",
+        format!("what was fetched just now is not whole: {why}"),
+    )
+    .hint("name another revision, or an archive of the source; nothing was changed")
 }
 
 fn not_here(repository: &Repository, wanted: &str) -> Error {
