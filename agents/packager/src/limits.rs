@@ -593,10 +593,6 @@ pub const SOURCE_TREE_DEPTH_MAX: usize = ARCHIVE_DEPTH_MAX;
 pub const BUILDS_IN_A_PLAN_MAX: usize = 32;
 /// Builds that are remembered, 1 KiB each.
 pub const BUILDS_REMEMBERED_MAX: usize = 4_096;
-/// Projects in which something was answered and could not be confirmed on the disk, that a process tries again by itself.
-pub const UNCONFIRMED_PROJECTS_MAX: usize = 64;
-/// Transactions of a project among which the one is that was just answered.
-pub const CONFIRMED_LOOK_BACK: u32 = 16;
 
 const _: () = assert!(BUILD_FILE_BYTES_MAX <= BUILD_DISK_BYTES_MAX);
 const _: () = assert!(BUILD_REPORT_BYTES_MAX as usize > 6 * BUILD_TAIL_BYTES);

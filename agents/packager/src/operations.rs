@@ -17,6 +17,7 @@ mod fetch;
 mod history;
 pub(crate) mod hold;
 mod incoming;
+mod limits;
 mod locked;
 mod named;
 mod npm;

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use agents_contract::{Cancellation, Station};
 
+use super::limits::{CONFIRMED_LOOK_BACK, UNCONFIRMED_PROJECTS_MAX};
 use super::{Shop, Task};
 use crate::api::ApplyAnswer;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{CONFIRMED_LOOK_BACK, LOCK_WAIT_SECONDS, UNCONFIRMED_PROJECTS_MAX};
+use crate::limits::LOCK_WAIT_SECONDS;
 use crate::transaction::{Durability, Outcome, Project, Recovered, Session, State};
 
 /// The error of a transaction whose end is not known yet.
