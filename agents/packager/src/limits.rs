@@ -426,6 +426,9 @@ pub const WORKSPACE_ALTERNATIVES_ALL_MAX: usize = 4_096;
 /// Directories of a workspace that are looked at, cargo's or npm's.
 pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
 
+/// Directories above a place in which its project is looked for: deeper than people nest them.
+pub const ANCESTORS_MAX: usize = 64;
+
 /// How often a caller who approved any plan gets a new one because somebody else was quicker.
 pub const REPLANS_MAX: usize = 8;
 
