@@ -108,6 +108,26 @@ fn a_member_of_a_cargo_workspace_knows_what_was_done_at_its_root() {
 }
 
 #[test]
+fn a_plan_is_applied_where_it_was_made_and_once() {
+    let world = World::new();
+    workspace(&world);
+    // Python packages of an npm member are the member's own.
+    let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
+    let plan = member(&["plan", "pypi:wall", "--json"]).succeeds().json();
+    let digest = plan["digest"].as_str().unwrap();
+    member(&["apply", digest, "--yes"]).succeeds();
+    assert!(world.project().join("packages/a/.venv").exists());
+    let list = member(&["list"]).succeeds();
+    assert!(list.stdout.contains("wall"), "{list:#?}");
+    let history = member(&["history", "--json"]).succeeds().json();
+    let transaction = history["transactions"][0]["transaction"].as_str().unwrap();
+    let again = member(&["apply", digest, "--yes"]);
+    again.fails(4, &[&format!("was applied as {transaction}")]);
+    member(&["rollback"]).succeeds();
+    assert!(!member(&["apply", digest, "--yes"]).stderr.contains("was applied as"));
+}
+
+#[test]
 fn a_crate_has_one_spelling() {
     let world = World::new();
     world.bolide(&["plan", "cargo:Grain@0.1"]).fails(1, &["did you mean `grain`?"]);

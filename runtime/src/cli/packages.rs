@@ -11,6 +11,7 @@ use agents_packager::api::{
     RollbackRequest, Setting,
 };
 use agents_packager::ecosystem::Ecosystem;
+use agents_packager::plan::ELSEWHERE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -250,7 +251,14 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
         setting: arguments.registries.setting(),
     };
     let mut asker = Asker::open(&arguments.common.at_project()?, context)?;
-    let answer: ApplyAnswer = asker.ask("pkg.apply", &request)?;
+    let answer: ApplyAnswer = match asker.ask("pkg.apply", &request) {
+        // Of packages that have no workspace the member itself is the project; only the plan knows which were meant.
+        Err(error) if error.code == ELSEWHERE => {
+            asker = Asker::open(&arguments.common.at_own()?, context)?;
+            asker.ask("pkg.apply", &request)?
+        }
+        answer => answer?,
+    };
     asker.print_done(&answer, answer.transaction.as_deref(), render::apply)?;
     Ok(Exit::Done)
 }

@@ -41,6 +41,11 @@ impl Common {
         Ok(self.told(find(&self.dir, Purpose::Whole)?.root))
     }
 
+    /// The same at the project without its workspace.
+    pub(super) fn at_own(&self) -> Result<Self, Failure> {
+        Ok(self.told(find(&self.dir, Purpose::Named(&[]))?.root))
+    }
+
     /// The same at the project that has a record of what was done.
     pub(super) fn at_record(&self) -> Result<Self, Failure> {
         Ok(self.told(find(&self.dir, Purpose::Record)?.root))
