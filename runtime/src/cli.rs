@@ -18,6 +18,7 @@ mod options;
 mod output;
 mod packages;
 mod progress;
+mod project;
 mod render;
 mod revoke;
 mod serve;

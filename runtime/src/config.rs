@@ -117,7 +117,7 @@ pub(crate) struct Config {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// A file is there but cannot be read.
-    #[error("configuration file `{}`: {source}", path.display())]
+    #[error("cannot read the configuration file `{}`", path.display())]
     Read {
         /// Which.
         path: PathBuf,
@@ -131,7 +131,7 @@ pub(crate) enum ConfigError {
         path: PathBuf,
     },
     /// A file is not TOML.
-    #[error("configuration file `{}` is not TOML: {source}", path.display())]
+    #[error("configuration file `{}` is not TOML", path.display())]
     Syntax {
         /// Which.
         path: PathBuf,

@@ -11,6 +11,7 @@ mod dnf;
 mod editables;
 mod elsewhere;
 mod far;
+mod finding;
 mod heat;
 mod holding;
 mod keys;

@@ -166,7 +166,7 @@ pub struct PlanRequest {
     /// list means all of them.
     #[serde(default)]
     pub update: Option<Vec<String>>,
-    /// The member of a cargo workspace that is changed, as a directory relative to the project, which is the workspace's
+    /// The member of a cargo or npm workspace that is changed, as a directory relative to the project, which is the workspace's
     /// root; empty for the package of the root itself.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub member: String,

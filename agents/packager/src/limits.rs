@@ -88,7 +88,6 @@ pub const DATABASE_LOGS_MAX: usize = 64;
 const _: () = assert!(JOURNAL_BYTES_MAX > JOURNAL_RECORD_BYTES_MAX as u64);
 const _: () = assert!(SUMMARY_PACKAGES_BYTES_MAX < SUMMARY_BYTES_MAX);
 const _: () = assert!(TREE_DEPTH_MAX < 1024 / 2);
-
 /// Answers to `pkg.info` that are kept for whoever asks the same again.
 pub const RECENT_ANSWERS_MAX: usize = 1_024;
 /// Bytes of one of them with its question: many times what is usual, so that all together stay within 16 MiB.
@@ -96,29 +95,21 @@ pub const RECENT_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long such an answer stands for what would be found anew. The metadata behind it counts as fresh for much longer; a
 /// change in a configuration file should be seen soon.
 pub const RECENT_FRESH_FOR: std::time::Duration = std::time::Duration::from_secs(2);
-
 /// Lines of the explanation of a conflict: a longer proof is not read by anybody, and is cut in the middle.
 pub const EXPLANATION_LINES_MAX: usize = 60;
-
 /// Repairs offered with a conflict: enough to choose from on one screen.
 pub const REPAIRS_MAX: usize = 3;
-
 /// Resolutions tried while looking for repairs; each may cost as much as the one that failed.
 pub const REPAIR_ATTEMPTS_MAX: usize = 16;
-
 /// Conflicts after which a package is decided before others: deciding the culprit early ends most long searches.
 pub const CONFLICTS_UNTIL_EARLY: u32 = 5;
-
 /// Versions of one package that are tried before an attempt is given up, to decide that package earlier in the next.
 pub const VERSIONS_UNTIL_EARLY: usize = 5;
-
 /// Attempts at one resolution that are given up; the next goes on to its end. Each costs about what the last one did, and what
 /// was fetched is kept.
 pub const ATTEMPTS_MAX: usize = 32;
-
 /// Versions of one package whose metadata is announced at once while a solver walks down its list.
 pub const PREFETCH_VERSIONS_MAX: usize = 32;
-
 /// Packages that are walked through ahead of a solver in one resolution: several times the largest honest answer. Beyond
 /// it nothing is lost but the head start.
 pub const AHEAD_PACKAGES_MAX: usize = 8_192;
@@ -129,7 +120,6 @@ pub const AHEAD_WANTS_MAX: usize = 64;
 pub const AHEAD_LOOKS_MAX: u64 = 20_000_000;
 /// Bytes of answers that walking ahead of one resolution keeps; what arrives beyond is the solver's.
 pub const AHEAD_BYTES_MAX: usize = 64 << 20;
-
 /// Seconds that an interpreter may take to describe itself; a cold start from a slow disk takes about two.
 pub const INTERPRETER_SECONDS_MAX: u64 = 20;
 
@@ -425,6 +415,9 @@ pub const WORKSPACE_ALTERNATIVES_MAX: usize = 256;
 pub const WORKSPACE_ALTERNATIVES_ALL_MAX: usize = 4_096;
 /// Directories of a workspace that are looked at, cargo's or npm's.
 pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
+
+/// Directories above a place in which its project is looked for: deeper than people nest them.
+pub const ANCESTORS_MAX: usize = 64;
 
 /// How often a caller who approved any plan gets a new one because somebody else was quicker.
 pub const REPLANS_MAX: usize = 8;

@@ -167,6 +167,9 @@ impl Precondition {
     }
 }
 
+/// The code of the refusal of a plan in another directory than its own.
+pub const ELSEWHERE: &str = "plan-elsewhere";
+
 impl Plan {
     /// Brings all lists into their canonical order. Packages of a resolution keep theirs.
     pub fn normalise(&mut self) {
@@ -243,16 +246,18 @@ impl Plan {
         transactions: &Transactions,
         project: &Project,
     ) -> Result<()> {
+        if !project.identity().same_object(&self.project.identity) {
+            let message = format!(
+                "the plan no longer holds: `{}` is not the directory `{}` that it was made for",
+                project.path().display(),
+                self.project.path
+            );
+            return Err(Error::new(Kind::Stale, ELSEWHERE, message)
+                .hint("name its directory, or make a new plan from what is there now"));
+        }
         let mut changed = Vec::new();
         if transactions.now_ms() >= self.expires_at_ms {
             changed.push("it has expired".to_owned());
-        }
-        if !project.identity().same_object(&self.project.identity) {
-            changed.push(format!(
-                "`{}` is not the directory `{}` that it was made for",
-                project.path().display(),
-                self.project.path
-            ));
         }
         for precondition in &self.preconditions {
             if let Some(what) = precondition.broken(transactions, project)? {

@@ -1,33 +1,181 @@
-//! Where the root of a cargo workspace is, seen from one of its members. For callers that start in a directory; operations
-//! get the root as their project and the member by name.
+//! Which project a directory belongs to: the nearest manifest upwards, and of a member of a cargo or npm workspace the workspace's
+//! root. For callers that start in a directory; operations get the root as their project and the member by name.
+//!
+//! The way up is only as far as nobody else could have put a manifest: into the caller's own or root's directories that others may
+//! not write, within one file system, and never to the home directory or to `/`, where a manifest is a leftover.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::limits::MANIFEST_BYTES_MAX;
-use crate::manifest::cargo_toml;
+use crate::ecosystem::Ecosystem;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{ANCESTORS_MAX, MANIFEST_BYTES_MAX};
+use crate::lock;
+use crate::manifest::package_json::patterns::Patterns;
+use crate::manifest::{cargo_toml, package_json};
 
-/// The root of the workspace that names `directory` as a member, and the member's name there, `/`-separated. `None` where
-/// there is none, and for a root itself.
-pub fn root_of(directory: &Path) -> Option<(PathBuf, String)> {
-    const MANIFEST: &str = "Cargo.toml";
-    let place = directory.canonicalize().ok()?;
-    let own = read(&place.join(MANIFEST))?;
-    // One that is a root has no other.
-    if cargo_toml::read(MANIFEST, "", &own, None).is_ok_and(|it| it.workspace.is_some()) {
+const CARGO: &str = "Cargo.toml";
+const NPM: &str = "package.json";
+/// The files that make a directory a project.
+const MANIFESTS: [&str; 5] = [NPM, "pyproject.toml", "requirements.txt", CARGO, lock::FILE];
+/// Our own directory in one.
+const OURS: &str = ".bolide";
+/// Bits of a mode that let the group, and everybody, write.
+const GROUP_WRITES: u32 = 0o020;
+const OTHERS_WRITE: u32 = 0o002;
+
+/// What a project is looked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// Packages of these ecosystems are named: only their own workspaces count.
+    Named(&'a [Ecosystem]),
+    /// All that the manifests ask for.
+    Whole,
+    /// What was done: a member that has a lock of its own is where it was done.
+    Record,
+}
+
+/// The project of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its directory.
+    pub root: PathBuf,
+    /// The workspace's member that the directory belongs to, `/`-separated from the root; empty for none.
+    pub member: String,
+}
+
+/// The project that `start` belongs to: `start` itself where nothing is found upwards. `home` is the caller's.
+pub fn find(start: &Path, home: Option<&Path>, purpose: Purpose<'_>) -> Result<Found> {
+    // One that is not there is told about by whoever opens it.
+    let Ok(place) = start.canonicalize() else {
+        return Ok(Found { root: start.to_owned(), member: String::new() });
+    };
+    let nearest = match is_project(&place) {
+        true => place.clone(),
+        false => above(&place, home)
+            .find(|directory| is_project(directory))
+            .map_or_else(|| place.clone(), Path::to_owned),
+    };
+    let counts = |ecosystem| match purpose {
+        Purpose::Named(named) => named.contains(&ecosystem),
+        Purpose::Whole => true,
+        Purpose::Record => !nearest.join(lock::FILE).is_file(),
+    };
+    let is_crate = counts(Ecosystem::Cargo) && nearest.join(CARGO).is_file();
+    let cargo = if is_crate { root_of_cargo(&nearest, home) } else { None };
+    let npm = if counts(Ecosystem::Npm) { root_of_npm(&nearest, home)? } else { None };
+    // A member of two workspaces belongs to the nearer one first.
+    let found = cargo.into_iter().chain(npm).max_by_key(|found| found.root.components().count());
+    Ok(found.unwrap_or(Found { root: nearest, member: String::new() }))
+}
+
+/// Refuses a member of an npm workspace as a project of its own: what it asks for may be the workspace's own packages, and a
+/// registry has strangers' of the same names.
+pub(crate) fn refuse_npm_member(project: &Path) -> Result<()> {
+    let home = std::env::home_dir();
+    match root_of_npm(project, home.as_deref())? {
+        None => Ok(()),
+        Some(found) => Err(is_member("npm", project, &found)),
+    }
+}
+
+/// The refusal of a member where its workspace is needed.
+pub(crate) fn is_member(of: &str, project: &Path, found: &Found) -> Error {
+    let root = found.root.display();
+    let message = format!(
+        "`{}` is a member of the {of} workspace at `{root}`, which has the lock",
+        project.display()
+    );
+    Error::new(Kind::Usage, "workspace-member", message)
+        .hint(format!("run `cd {} && bolide install`", quoted(&root.to_string())))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &str) -> String {
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-+".contains(character);
+    match path.chars().all(is_plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}
+
+/// The root of the cargo workspace that names `place`, a path without links, as a member. `None` where there is none, and for a
+/// root itself.
+pub(crate) fn root_of_cargo(place: &Path, home: Option<&Path>) -> Option<Found> {
+    // One that is a root has no other. One without a manifest yet would be a member with one.
+    let own = read(&place.join(CARGO)).unwrap_or_default();
+    if cargo_toml::read(CARGO, "", &own, None).is_ok_and(|it| it.workspace.is_some()) {
         return None;
     }
-    for root in place.ancestors().skip(1) {
-        let Some(text) = read(&root.join(MANIFEST)) else { continue };
+    for root in above(place, home) {
+        let Some(text) = read(&root.join(CARGO)) else { continue };
         // Somebody else's broken manifest is no reason to leave the directory.
-        let Ok(manifest) = cargo_toml::read(MANIFEST, "", &text, None) else { continue };
+        let Ok(manifest) = cargo_toml::read(CARGO, "", &text, None) else { continue };
         let member = place.strip_prefix(root).ok()?.to_str()?.to_owned();
         let Some(workspace) = &manifest.workspace else { continue };
         // What the root depends on by path is a member without being named.
         let is_member = workspace.is_member(&member)
             || manifest.path_dependencies.iter().any(|it| it.directory == member);
-        return is_member.then(|| (root.to_owned(), member));
+        return is_member.then(|| Found { root: root.to_owned(), member });
     }
     None
+}
+
+/// The same for npm: the nearest package.json above whose `workspaces` name the directory. One that cannot be understood is an
+/// error: to go on without it could take strangers' packages for the workspace's own.
+fn root_of_npm(place: &Path, home: Option<&Path>) -> Result<Option<Found>> {
+    if !place.join(NPM).is_file() {
+        return Ok(None);
+    }
+    for root in above(place, home) {
+        let path = root.join(NPM);
+        let Some(text) = read(&path) else { continue };
+        let shown = path.display().to_string();
+        let patterns = package_json::read(&shown, &text)?.workspaces;
+        if patterns.is_empty() {
+            continue;
+        }
+        let Some(member) = place.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
+        // Installed packages are nobody's members, whatever the patterns are.
+        let is_installed = member.split('/').any(|part| part == "node_modules");
+        if !is_installed && Patterns::new(&shown, &patterns)?.name(member) {
+            return Ok(Some(Found { root: root.to_owned(), member: member.to_owned() }));
+        }
+    }
+    Ok(None)
+}
+
+fn is_project(directory: &Path) -> bool {
+    MANIFESTS.iter().any(|name| directory.join(name).is_file()) || directory.join(OURS).is_dir()
+}
+
+/// The directories above, nearest first, as far as the way up is safe.
+fn above<'a>(place: &'a Path, home: Option<&Path>) -> impl Iterator<Item = &'a Path> {
+    let home = home.and_then(|home| home.canonicalize().ok());
+    let device = place.metadata().map(|metadata| metadata.dev()).ok();
+    let is_last = move |directory: &Path| {
+        directory.parent().is_none() || home.as_deref().is_some_and(|home| home == directory)
+    };
+    let above = if is_last(place) { 0 } else { ANCESTORS_MAX };
+    place.ancestors().skip(1).take(above).take_while(move |directory| {
+        let metadata = directory.metadata();
+        !is_last(directory)
+            && metadata.is_ok_and(|metadata| {
+                Some(metadata.dev()) == device
+                    && is_safe((metadata.uid(), metadata.gid(), metadata.mode()))
+            })
+    })
+}
+
+/// Whether nobody but the caller and root can put a file into a directory of this owner, group and mode. The caller's own group
+/// counts as the caller: where people have a group each, everything of theirs may be written by it.
+fn is_safe((owner, group, mode): (u32, u32, u32)) -> bool {
+    let caller = rustix::process::geteuid().as_raw();
+    let own_group = rustix::process::getegid().as_raw();
+    (owner == caller || owner == 0)
+        && mode & OTHERS_WRITE == 0
+        && (mode & GROUP_WRITES == 0 || group == own_group)
 }
 
 fn read(path: &Path) -> Option<String> {
@@ -36,26 +184,4 @@ fn read(path: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_is_led_to_its_root_and_others_stay_where_they_are() {
-        let scratch = tempfile::tempdir().expect("a directory");
-        let write = |path: &str, text: &str| {
-            let path = scratch.path().join(path);
-            std::fs::create_dir_all(path.parent().expect("inside")).expect("written");
-            std::fs::write(path, text).expect("written");
-        };
-        write("Cargo.toml", "[workspace]\nmembers = [\"parts/*\"]\nexclude = [\"parts/out\"]\n");
-        write("parts/one/Cargo.toml", "[package]\nname = \"one\"\n");
-        write("parts/out/Cargo.toml", "[package]\nname = \"out\"\n");
-        write("parts/two/Cargo.toml", "[package]\nname = \"two\"\n[workspace]\n");
-        let root = scratch.path().canonicalize().expect("there");
-        let found = |path: &str| root_of(&scratch.path().join(path));
-        assert_eq!(found("parts/one"), Some((root, "parts/one".to_owned())));
-        for other in ["parts/out", "parts/two", "parts", "."] {
-            assert_eq!(found(other), None, "{other}");
-        }
-    }
-}
+mod tests;

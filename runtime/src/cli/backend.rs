@@ -195,8 +195,15 @@ fn open_directory(directory: &Path) -> Result<OwnedFd, ToolError> {
     })
 }
 
-fn lost(error: &dyn std::fmt::Display) -> ToolError {
-    let message = format!("the daemon cannot be asked: {error}");
+fn lost(error: &dyn std::error::Error) -> ToolError {
+    let mut message = format!("the daemon cannot be asked: {error}");
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    for cause in causes.map(ToString::to_string) {
+        // Some say their cause themselves.
+        if !message.ends_with(&cause) {
+            message += &format!(": {cause}");
+        }
+    }
     super::packages::tool_error(
         1,
         "daemon-lost",

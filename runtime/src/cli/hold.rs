@@ -46,11 +46,11 @@ fn ask(
     context: &Context,
 ) -> Result<Exit, Failure> {
     // The lock of a workspace is at its root, and so is what is held.
-    let (common, _) = common.at_workspace(&[&packages])?;
+    let (common, _) = common.at_member(&[&packages])?;
     let mut asker = Asker::open(&common, context)?;
     let request = HoldRequest { packages, setting: Setting::of_this_process() };
     let answer: HoldAnswer = asker.ask(tool, &request)?;
-    asker.print(&answer, text)?;
+    asker.print_done(&answer, answer.transaction.as_deref(), text)?;
     Ok(Exit::Done)
 }
 

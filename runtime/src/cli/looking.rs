@@ -51,7 +51,7 @@ fn ecosystem(text: &str) -> Result<Ecosystem, String> {
 }
 
 pub(crate) fn why(arguments: Why, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let mut asker = Asker::open(&arguments.common.at_record()?, context)?;
     let setting = agents_packager::api::Setting::of_this_process();
     let request = WhyRequest { package: arguments.package, setting };
     let answer: WhyAnswer = asker.ask("pkg.why", &request)?;
@@ -60,7 +60,7 @@ pub(crate) fn why(arguments: Why, context: &Context) -> Result<Exit, Failure> {
 }
 
 pub(crate) fn outdated(arguments: Outdated, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let mut asker = Asker::open(&arguments.common.at_project()?, context)?;
     let request = OutdatedRequest { all: arguments.all, setting: arguments.registries.setting() };
     let answer: OutdatedAnswer = asker.ask("pkg.outdated", &request)?;
     asker.print(&answer, render::outdated)?;
@@ -68,7 +68,7 @@ pub(crate) fn outdated(arguments: Outdated, context: &Context) -> Result<Exit, F
 }
 
 pub(crate) fn search(arguments: Search, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let mut asker = Asker::open(&arguments.common.silently()?, context)?;
     let request = SearchRequest {
         query: arguments.words.join(" "),
         ecosystems: arguments.ecosystems,

@@ -11,6 +11,7 @@ use agents_packager::api::{
     RollbackRequest, Setting,
 };
 use agents_packager::ecosystem::Ecosystem;
+use agents_packager::plan::ELSEWHERE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,7 +23,7 @@ use super::{Context, output, render};
 /// Where to work, and how to answer; common to every command about packages.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// The project's directory.
+    /// The project's directory, or one below it.
     #[arg(long, value_name = "DIRECTORY", default_value = ".")]
     pub(super) dir: PathBuf,
     /// One JSON object instead of text.
@@ -31,34 +32,6 @@ pub(crate) struct Common {
     /// Work in this process even where a daemon runs.
     #[arg(long)]
     pub(super) standalone: bool,
-}
-
-impl Common {
-    /// The same at the root of the cargo workspace that the directory is a member of, with the member's name there, where
-    /// crates are asked for. The root has the lock, so it is the project.
-    pub(super) fn at_workspace(
-        &self,
-        packages: &[&Vec<String>],
-    ) -> Result<(Self, String), Failure> {
-        let is_crate =
-            |text: &&String| text.starts_with("cargo:") || text.starts_with("pkg:cargo/");
-        let all = || packages.iter().copied().flatten();
-        let found = match all().any(|text| is_crate(&text)) {
-            true => agents_packager::workspace::root_of(&self.dir),
-            false => None,
-        };
-        let Some((dir, member)) = found else { return Ok((self.clone(), String::new())) };
-        if !all().all(|text| is_crate(&text)) {
-            let message = format!(
-                "`{}` is a member of the cargo workspace at `{}`, which is changed by itself",
-                self.dir.display(),
-                dir.display()
-            );
-            let hint = "ask for crates and for other packages in two commands";
-            return Err(tool_error(2, "workspace-member", &message, hint).into());
-        }
-        Ok((Self { dir, ..self.clone() }, member))
-    }
 }
 
 /// How registries are reached; for the commands that ask them.
@@ -248,7 +221,7 @@ fn registry(text: &str) -> Result<(Ecosystem, String), String> {
 
 pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> {
     let common = &arguments.common;
-    let (common, member) = common.at_workspace(&[&arguments.packages, &arguments.remove])?;
+    let (common, member) = common.at_member(&[&arguments.packages, &arguments.remove])?;
     let (add, update) = match arguments.update {
         true => (Vec::new(), Some(arguments.packages)),
         false => (arguments.packages, None),
@@ -277,9 +250,16 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
         force: arguments.force,
         setting: arguments.registries.setting(),
     };
-    let mut asker = Asker::open(&arguments.common, context)?;
-    let answer: ApplyAnswer = asker.ask("pkg.apply", &request)?;
-    asker.print(&answer, render::apply)?;
+    let mut asker = Asker::open(&arguments.common.at_project()?, context)?;
+    let answer: ApplyAnswer = match asker.ask("pkg.apply", &request) {
+        // Of packages that have no workspace the member itself is the project; only the plan knows which were meant.
+        Err(error) if error.code == ELSEWHERE => {
+            asker = Asker::open(&arguments.common.at_own()?, context)?;
+            asker.ask("pkg.apply", &request)?
+        }
+        answer => answer?,
+    };
+    asker.print_done(&answer, answer.transaction.as_deref(), render::apply)?;
     Ok(Exit::Done)
 }
 
@@ -318,11 +298,11 @@ pub(crate) fn install(arguments: Install, context: &Context) -> Result<Exit, Fai
     let options = resolution.options()?;
     let setting = Setting { options, ..registries.setting() };
     setting.options.check_here().map_err(ToolError::from)?;
-    let mut asker = Asker::open(&common, context)?;
+    let mut asker = Asker::open(&common.at_project()?, context)?;
     let request = ChangeRequest { packages: Vec::new(), approve: true, force, setting };
     match asker.ask::<ApplyAnswer>("pkg.install", &request) {
         Ok(answer) => {
-            asker.print(&answer, render::apply)?;
+            asker.print_done(&answer, answer.transaction.as_deref(), render::apply)?;
             asker.backend.leave();
             Ok(Exit::Done)
         }
@@ -354,7 +334,7 @@ fn change(
     let setting = Setting { options, ..arguments.registries.setting() };
     // Before a person is asked about a plan that nobody may carry out.
     setting.options.check_here().map_err(ToolError::from)?;
-    let (common, member) = arguments.common.at_workspace(&[&arguments.packages])?;
+    let (common, member) = arguments.common.at_member(&[&arguments.packages])?;
     let mut asker = Asker::open(&common, context)?;
     let request = request(arguments.packages, member, setting.clone());
     let mut tries = 0;
@@ -379,7 +359,7 @@ fn change(
         match asker.ask::<ApplyAnswer>("pkg.apply", &apply) {
             Ok(mut answer) => {
                 answer.warnings.splice(0..0, plan.warnings);
-                asker.print(&answer, render::apply)?;
+                asker.print_done(&answer, answer.transaction.as_deref(), render::apply)?;
                 return Ok(Exit::Done);
             }
             Err(error) if error.code == "plan-stale" && arguments.yes && tries < REPLANS_MAX => {}
@@ -389,7 +369,7 @@ fn change(
 }
 
 pub(crate) fn list(arguments: List, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let mut asker = Asker::open(&arguments.common.at_record()?, context)?;
     let request = ListRequest { setting: Setting::of_this_process() };
     let answer: ListAnswer = asker.ask("pkg.list", &request)?;
     asker.print(&answer, render::list)?;
@@ -398,7 +378,7 @@ pub(crate) fn list(arguments: List, context: &Context) -> Result<Exit, Failure> 
 
 pub(crate) fn info(arguments: Info, context: &Context) -> Result<Exit, Failure> {
     let setting = arguments.registries.setting();
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let mut asker = Asker::open(&arguments.common.silently()?, context)?;
     let request = InfoRequest { package: arguments.package, setting };
     let answer: InfoAnswer = asker.ask("pkg.info", &request)?;
     asker.print(&answer, render::info)?;
@@ -406,7 +386,11 @@ pub(crate) fn info(arguments: Info, context: &Context) -> Result<Exit, Failure> 
 }
 
 pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let common = match arguments.all {
+        true => arguments.common,
+        false => arguments.common.at_record()?,
+    };
+    let mut asker = Asker::open(&common, context)?;
     if let Some(file) = &arguments.export {
         return super::history::export(&mut asker, arguments.all, file);
     }
@@ -418,7 +402,7 @@ pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Fai
 }
 
 pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common, context)?;
+    let mut asker = Asker::open(&arguments.common.at_record()?, context)?;
     if let Some(wanted) = arguments.transaction.as_ref().filter(|_| !arguments.yes) {
         let request = HistoryRequest::default();
         let history: HistoryAnswer = asker.ask("pkg.history", &request)?;
@@ -437,7 +421,7 @@ pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, F
     }
     let request = RollbackRequest { transaction: arguments.transaction, force: arguments.force };
     let answer: RollbackAnswer = asker.ask("pkg.rollback", &request)?;
-    asker.print(&answer, render::rollback)?;
+    asker.print_done(&answer, Some(&answer.transaction), render::rollback)?;
     Ok(Exit::Done)
 }
 
@@ -481,6 +465,24 @@ impl Asker {
         let mut answer = String::new();
         let read = std::io::stdin().lock().read_line(&mut answer);
         read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// The same for what was carried out as this transaction: where the answer cannot be written, that is said all the same, as
+    /// the exit code alone looks like nothing was done.
+    pub(super) fn print_done<Answer: Serialize>(
+        &self,
+        answer: &Answer,
+        transaction: Option<&str>,
+        text: impl FnOnce(&Answer) -> String,
+    ) -> Result<(), Failure> {
+        self.print(answer, text).map_err(|failure| match transaction {
+            None => failure,
+            Some(transaction) => Failure {
+                error: failure.error.context(format!("{transaction} was carried out")),
+                hint: Some("`bolide history` shows it; do not run the command again".to_owned()),
+                ..failure
+            },
+        })
     }
 
     pub(super) fn print<Answer: Serialize>(

@@ -28,7 +28,7 @@ pub(crate) struct Verify {
 
 impl Verify {
     pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let mut asker = Asker::open(&self.common, context)?;
+        let mut asker = Asker::open(&self.common.at_record()?, context)?;
         let request = VerifyRequest {
             paths: self.paths,
             repair: self.repair,
@@ -36,7 +36,7 @@ impl Verify {
             setting: self.registries.setting(),
         };
         let answer: VerifyAnswer = asker.ask("pkg.verify", &request)?;
-        asker.print(&answer, text)?;
+        asker.print_done(&answer, answer.transaction.as_deref(), text)?;
         Ok(if answer.clean { Exit::Done } else { Exit::Verification })
     }
 }

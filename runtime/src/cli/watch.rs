@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use agents_packager::api::{
     UnwatchRequest, WatchPolicy, WatchRequest, WatchesAnswer, WatchesRequest,
 };
+use agents_packager::workspace::Purpose;
 
 use super::exit::{Exit, Failure};
 use super::packages::{Asker, Common, Registries, tool_error};
-use super::{Context, output};
+use super::{Context, output, project};
 
 /// `bolide watch`.
 #[derive(clap::Subcommand, Debug)]
@@ -50,7 +51,7 @@ impl Watch {
     pub(crate) fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Self::Add(add) => {
-                let mut asker = Asker::open(&add.place.common(), context)?;
+                let mut asker = Asker::open(&add.place.common().at_project()?, context)?;
                 let setting = add.registries.setting();
                 let request = WatchRequest { policy: add.policy, setting };
                 let answer: WatchesAnswer = asker.ask("pkg.watch", &request)?;
@@ -60,9 +61,10 @@ impl Watch {
                 }
             }
             Self::Remove(place) => {
-                let path = absolute(place.directory.as_deref().unwrap_or(Path::new(".")))?;
+                let directory = place.directory.as_deref().unwrap_or(Path::new("."));
                 // The directory may be gone, and who asks need not be in it.
                 let mut asker = Asker::open(&place.anywhere(), context)?;
+                let path = watched(&mut asker, directory)?;
                 let answer: WatchesAnswer = asker.ask("pkg.unwatch", &UnwatchRequest { path })?;
                 asker.print(&answer, text)?;
             }
@@ -70,7 +72,7 @@ impl Watch {
                 let mut asker = Asker::open(&place.anywhere(), context)?;
                 let mut answer: WatchesAnswer = asker.ask("pkg.watches", &WatchesRequest {})?;
                 if let Some(directory) = &place.directory {
-                    let path = absolute(directory)?;
+                    let path = of(&answer, directory)?;
                     answer.watched.retain(|watched| watched.path == path);
                 }
                 asker.print(&answer, text)?;
@@ -89,6 +91,21 @@ impl Place {
     fn anywhere(&self) -> Common {
         Common { dir: PathBuf::from("/"), json: self.json, standalone: self.standalone }
     }
+}
+
+/// The project that is watched for a directory.
+fn watched(asker: &mut Asker, directory: &Path) -> Result<String, Failure> {
+    let answer: WatchesAnswer = asker.ask("pkg.watches", &WatchesRequest {})?;
+    of(&answer, directory)
+}
+
+/// The same: the directory itself where it is watched, else its project.
+fn of(answer: &WatchesAnswer, directory: &Path) -> Result<String, Failure> {
+    let path = absolute(directory)?;
+    if answer.watched.iter().any(|watched| watched.path == path) {
+        return Ok(path);
+    }
+    absolute(&project::find(directory, Purpose::Whole)?.root)
 }
 
 /// The path under which a project is known: without links where it exists.

@@ -155,6 +155,11 @@ impl CargoClient {
 impl Metadata for CargoClient {
     fn krate(&self, name: &str) -> Result<Arc<Crate>> {
         match self.session.ask(self.resource(name)?)? {
+            // Indexes do not tell upper from lower case, and some no hyphens either; files, locks and compilers do.
+            Value::Crate(found) if found.name() != name => {
+                let near = [found.name().to_owned()];
+                Err(unknown_package("cargo", name, &self.resolved()?.endpoint.index, &near))
+            }
             Value::Crate(found) => Ok(found),
             _ => Err(wrong_kind()),
         }

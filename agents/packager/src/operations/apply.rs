@@ -16,13 +16,16 @@ use crate::api::ApplyAnswer;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::Options;
-use crate::limits::{HEAVY_PACKAGES_MIN, STORE_REPAIRS_MAX, SUMMARY_PACKAGES_BYTES_MAX};
+use crate::limits::{
+    HEAVY_PACKAGES_MIN, HISTORY_ENTRIES_MAX, STORE_REPAIRS_MAX, SUMMARY_PACKAGES_BYTES_MAX,
+};
 use crate::measures::Transacted;
 use crate::plan::{Plan, Rebuild};
 use crate::resolution::{Package, Resolution};
 use crate::store::{self, DAMAGED, Shelf};
 use crate::transaction::{
-    Change, CommitOptions, Expected, Open, PACKAGES, Project, Purpose, RelativePath, Session,
+    Change, CommitOptions, Expected, HistoryEntry, Open, PACKAGES, Project, Purpose, RelativePath,
+    Session, State,
 };
 
 /// Packages named in the summary of a transaction; the rest is counted.
@@ -69,7 +72,8 @@ impl Task<'_> {
         };
         let project = Project::from_fd(directory)?;
         let mut session = self.lock(project.again()?)?;
-        plan.check_preconditions(&self.shop.transactions, session.project())?;
+        plan.check_preconditions(&self.shop.transactions, session.project())
+            .map_err(|error| self.or_applied(digest, session.project(), error))?;
         self.check_holds(&plan, session.project())?;
         if let Some(part) = &part {
             self.check_part(part)?;
@@ -190,6 +194,23 @@ impl Task<'_> {
             }
             // It was others' turn meanwhile, and they may have made it hot again.
             order = Order { asked_at: Some(asked_at), noted, ..order };
+        }
+    }
+
+    /// Why a plan does not hold: where that is its own work, the transaction is named.
+    fn or_applied(&self, digest: &str, project: &Project, error: Error) -> Error {
+        let log = self.shop.transactions.history(Some(project), HISTORY_ENTRIES_MAX);
+        let is_it = |entry: &HistoryEntry| {
+            entry.digest.as_deref() == Some(digest)
+                && entry.state == State::Committed
+                && entry.undone_by.is_none()
+        };
+        match log.unwrap_or_default().into_iter().find(is_it) {
+            Some(entry) => Error {
+                message: format!("the plan was applied as {}; {}", entry.id, error.message),
+                ..error
+            },
+            None => error,
         }
     }
 

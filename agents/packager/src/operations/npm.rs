@@ -1,6 +1,7 @@
 //! npm's part of an operation: package.json and `node_modules`.
 
 mod archives;
+mod members;
 mod own;
 mod telling;
 
@@ -31,6 +32,7 @@ use crate::resolve::ResolveError;
 use crate::resolve::npm::{self, Preferred};
 use crate::spec::Spec;
 use crate::transaction::{Project, RelativePath};
+use crate::workspace;
 
 const MANIFEST: &str = "package.json";
 const ENVIRONMENT: &str = "node_modules";
@@ -50,31 +52,28 @@ const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     let began = Instant::now();
     task.choices.check_honoured(Ecosystem::Npm, HONOURED)?;
-    let Asked { add, remove, installed, .. } = *asked;
+    let Asked { add, remove, member, installed, .. } = *asked;
+    workspace::refuse_npm_member(project.path())?;
     check_foreign(task, project, asked, &FOREIGN_LOCKS)?;
     let before = read_text(project, MANIFEST)?;
     let mut root = match &before {
         Some(text) => package_json::read(MANIFEST, text)?,
         None => RootManifest::default(),
     };
-    for spec in remove {
-        if !take(&mut root, &spec.name) {
-            return Err(not_direct(Ecosystem::Npm, &spec.name, MANIFEST).into());
-        }
-    }
-    // What stands there already and is not a registry's stays, whatever a registry has of that name.
-    let is_new = |spec: &&Spec| !(spec.requirement.is_empty() && is_named(&root, &spec.name));
-    let add: &[Spec] = &add.iter().filter(is_new).cloned().collect::<Vec<_>>();
-    for spec in add {
-        let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
-        want(&mut root, &spec.name, wanted);
-    }
+    let add = &match member {
+        "" => changed(&mut root, (MANIFEST, add, remove))?,
+        _ => Vec::new(),
+    };
     // What is locked says paths as they are written.
     let written = root.clone();
-    let locals = own::find(project, &mut root, &|| {
+    let mut locals = own::find(project, &mut root, &|| {
         task.say_npm_when_due();
         task.check_wanted()
     })?;
+    let of_member = match member {
+        "" => None,
+        _ => Some(members::Change::make(project, &mut locals, asked)?),
+    };
     let named = archives::named_by(&root, &locals);
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
@@ -84,7 +83,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         resolution(task, project, asked, wanted, (&lines, &target), began)?;
     preconditions.extend(of_files);
     asked.check_update(&resolution)?;
-    let after = edited(before.as_deref(), add, remove, &resolution)?;
+    let of_root = if member.is_empty() { remove } else { &[] };
+    let after = edited(before.as_deref(), add, of_root, &resolution)?;
     let wants = match &after {
         Some(text) => lock::of_npm(&package_json::read(MANIFEST, text)?),
         None => Vec::new(),
@@ -104,6 +104,13 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         project,
         environment.clone(),
     )?);
+    let mut edits: Vec<_> = match after {
+        Some(after) => edit(MANIFEST, before.as_deref(), after)?.into_iter().collect(),
+        None => Vec::new(),
+    };
+    if let Some(change) = of_member {
+        edits.extend(change.edit(&resolution)?);
+    }
     let beside = beside(&resolution, installed)?;
     for place in &beside {
         let place = place.clone();
@@ -113,10 +120,7 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         resolution,
         wants,
         target,
-        edits: match after {
-            Some(after) => edit(MANIFEST, before.as_deref(), after)?.into_iter().collect(),
-            None => Vec::new(),
-        },
+        edits,
         preconditions,
         environment: Some(environment),
         beside,
@@ -126,6 +130,26 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         is_elsewhere: false,
         system: None,
     })
+}
+
+/// Takes and adds in a manifest, the file of that name; what is added that does not stand there already.
+fn changed(
+    manifest: &mut RootManifest,
+    (file, add, remove): (&str, &[Spec], &[Spec]),
+) -> Result<Vec<Spec>> {
+    for spec in remove {
+        if !take(manifest, &spec.name) {
+            return Err(not_direct(Ecosystem::Npm, &spec.name, file));
+        }
+    }
+    // What stands there already and is not a registry's stays, whatever a registry has of that name.
+    let is_new = |spec: &&Spec| !(spec.requirement.is_empty() && is_named(manifest, &spec.name));
+    let add: Vec<Spec> = add.iter().filter(is_new).cloned().collect();
+    for spec in &add {
+        let wanted = if spec.requirement.is_empty() { "latest" } else { &spec.requirement };
+        want(manifest, &spec.name, wanted);
+    }
+    Ok(add)
 }
 
 /// What the project's manifests ask for.
@@ -256,12 +280,6 @@ fn edited(
     remove: &[Spec],
     resolution: &Resolution,
 ) -> Result<Option<String>> {
-    let names: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
-    let mut text = before.map(str::to_owned);
-    if let (Some(present), false) = (&text, names.is_empty()) {
-        text = Some(package_json::remove(MANIFEST, present, &names)?);
-    }
-    let mut wanted = Vec::new();
     // The versions of those that are added, by the name of their folder beside the project.
     let mut added: HashMap<&str, &str> = add.iter().map(|spec| (&*spec.name, "")).collect();
     for package in resolution.packages.iter().filter(|package| package.direct) {
@@ -270,8 +288,24 @@ fn edited(
             *version = &package.version;
         }
     }
+    written((MANIFEST, before), add, remove, &added)
+}
+
+/// The text of a manifest after the change, with the versions that were chosen for what is added.
+fn written(
+    (file, before): (&str, Option<&str>),
+    add: &[Spec],
+    remove: &[Spec],
+    versions: &HashMap<&str, &str>,
+) -> Result<Option<String>> {
+    let names: Vec<&str> = remove.iter().map(|spec| spec.name.as_str()).collect();
+    let mut text = before.map(str::to_owned);
+    if let (Some(present), false) = (&text, names.is_empty()) {
+        text = Some(package_json::remove(file, present, &names)?);
+    }
+    let mut wanted = Vec::new();
     for spec in add {
-        let version = added.get(spec.name.as_str()).copied().unwrap_or_default();
+        let version = versions.get(spec.name.as_str()).copied().unwrap_or_default();
         let requirement = package_json::saved_requirement(&spec.requirement, version);
         wanted.push((spec.name.as_str(), requirement));
     }
@@ -279,7 +313,7 @@ fn edited(
         wanted.iter().map(|(name, text)| (*name, text.as_str())).collect();
     match (text, wanted.is_empty()) {
         (text, true) => Ok(text),
-        (text, false) => package_json::add(MANIFEST, text.as_deref(), &wanted).map(Some),
+        (text, false) => package_json::add(file, text.as_deref(), &wanted).map(Some),
     }
 }
 

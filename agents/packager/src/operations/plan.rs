@@ -357,7 +357,7 @@ struct Wish {
     add: Vec<Spec>,
     remove: Vec<Spec>,
     update: Option<Vec<Spec>>,
-    /// The member of a cargo workspace that is meant.
+    /// The member of a cargo or npm workspace that is meant.
     member: String,
 }
 

@@ -53,7 +53,7 @@ impl Task<'_> {
 
     /// What the registry says about one package.
     pub(crate) fn info(&self, text: &str) -> Result<InfoAnswer> {
-        let spec = Spec::parse(text)?;
+        let spec = Spec::parse(&self.spelled_one(text)?)?;
         match spec.ecosystem {
             Ecosystem::Npm => self.npm_info(&spec),
             Ecosystem::Pypi => self.pypi_info(&spec),

@@ -41,6 +41,29 @@ impl Task<'_> {
         root.filter(|root| root.is_absolute()).unwrap_or_else(|| PathBuf::from("/"))
     }
 
+    /// One package in the same words.
+    pub(super) fn spelled_one<'r>(&self, text: &'r str) -> Result<Cow<'r, str>> {
+        match text.strip_prefix(OWN) {
+            Some(name) => Ok(Cow::Owned(format!("{}:{name}", self.own_kind()?))),
+            None => Ok(Cow::Borrowed(text)),
+        }
+    }
+
+    /// The kind of packages that this distribution has.
+    fn own_kind(&self) -> Result<Ecosystem> {
+        let distribution = Distribution::recognise(&self.system_root());
+        let is_own =
+            |it: &Ecosystem| it.is_of_system() && distribution.packages == Some(it.as_str());
+        Ecosystem::ALL.into_iter().find(is_own).ok_or_else(|| {
+            let message = format!(
+                "packages of {} cannot be named here: only those of apt, dnf and pacman are known",
+                distribution.name
+            );
+            Error::new(Kind::Usage, "unknown-distribution", message)
+                .hint("use the distribution's own tool for them")
+        })
+    }
+
     /// A request in which `system:NAME` is said in the words of this distribution.
     pub(super) fn spelled<'r>(&self, request: &'r PlanRequest) -> Result<Cow<'r, PlanRequest>> {
         let update = request.update.as_deref().unwrap_or_default();
@@ -48,17 +71,7 @@ impl Task<'_> {
         if !all.any(|text| text.starts_with(OWN)) {
             return Ok(Cow::Borrowed(request));
         }
-        let distribution = Distribution::recognise(&self.system_root());
-        let is_own =
-            |it: &Ecosystem| it.is_of_system() && distribution.packages == Some(it.as_str());
-        let Some(kind) = Ecosystem::ALL.into_iter().find(is_own) else {
-            let message = format!(
-                "packages of {} cannot be named here: only those of apt, dnf and pacman are known",
-                distribution.name
-            );
-            return Err(Error::new(Kind::Usage, "unknown-distribution", message)
-                .hint("use the distribution's own tool for them"));
-        };
+        let kind = self.own_kind()?;
         let spell = |texts: &[String]| -> Vec<String> {
             let own = |text: &String| match text.strip_prefix(OWN) {
                 Some(name) => format!("{kind}:{name}"),

@@ -46,8 +46,10 @@ pub fn check_name(ecosystem: Ecosystem, name: &str) -> Result<(), Error> {
     match problem {
         None => Ok(()),
         Some(problem) => {
-            let message =
-                format!("`{}` is not a name of a {ecosystem} package: {problem}", shorten(name));
+            let message = format!(
+                "`{}` is not a name for a package of {ecosystem}: {problem}",
+                shorten(name)
+            );
             Err(Error::new(Kind::Usage, "invalid-name", message))
         }
     }

@@ -265,7 +265,10 @@ fn summary(plan: &PlanAnswer) -> String {
     match (added, changed, removed) {
         (0, 0, 0) if plan.files.is_empty() => "nothing to do".to_owned(),
         (0, 0, 0) => format!("the same packages; writes {}", plan.files.join(", ")),
-        _ => format!("{added} packages more, {changed} in another version, {removed} less"),
+        _ => {
+            let packages = if added == 1 { "package" } else { "packages" };
+            format!("{added} {packages} more, {changed} in another version, {removed} less")
+        }
     }
 }
 

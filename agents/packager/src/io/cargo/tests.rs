@@ -19,7 +19,10 @@ fn a_crate_is_read_and_its_file_is_found() {
     });
     let world = World::with("cargo", &server.url());
     let client = world.client();
-    let found = client.cargo().krate("Serde").expect("a crate");
+    let found = client.cargo().krate("serde").expect("a crate");
+    let error = client.cargo().krate("Serde").expect_err("another spelling");
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Failed, "unknown-package"));
+    assert_eq!(error.hint.as_deref(), Some("did you mean `serde`?"));
     assert_eq!(found.name(), "serde");
     let version = semver::Version::new(1, 0, 0);
     let url = client.cargo_artifact_url("serde", &version).expect("an address");

@@ -11,6 +11,7 @@ use crate::manifest::cargo_toml::{self, Manifest, Patch, Workspace};
 use crate::operations::read_text;
 use crate::resolve::cargo::Root;
 use crate::transaction::{Project, root_of_pattern};
+use crate::workspace::{is_member, root_of_cargo};
 
 use super::MANIFEST;
 
@@ -141,24 +142,11 @@ fn near(directory: &str) -> Error {
 
 /// Refuses a member of a workspace whose root lies above: its lock is there.
 pub(super) fn refuse_member(project: &Path) -> Result<()> {
-    for root in project.ancestors().skip(1) {
-        let Ok(text) = std::fs::read_to_string(root.join(MANIFEST)) else { continue };
-        // Somebody else's broken manifest is no reason to refuse this project.
-        let Ok(manifest) = cargo_toml::read(MANIFEST, "", &text, None) else { continue };
-        let directory = project.strip_prefix(root).unwrap_or(project).to_string_lossy();
-        let is_member = manifest.workspace.is_some_and(|workspace| workspace.is_member(&directory));
-        if is_member {
-            let message = format!(
-                "`{}` is a member of the workspace at `{}`, which has the lock",
-                project.display(),
-                root.display()
-            );
-            return Err(Error::new(Kind::Usage, "workspace-member", message).hint(
-                "ask for a change of the member of that name in the workspace's own directory",
-            ));
-        }
+    let home = std::env::home_dir();
+    match root_of_cargo(project, home.as_deref()) {
+        None => Ok(()),
+        Some(found) => Err(is_member("cargo", project, &found)),
     }
-    Ok(())
 }
 
 /// Directories below the project that hold a Cargo.toml, without those that hold products or hidden files.

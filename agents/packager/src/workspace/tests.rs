@@ -1,0 +1,168 @@
+//! Trees of directories, and the project that each place in them belongs to.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+struct Tree(tempfile::TempDir);
+
+impl Tree {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let tree = Self(tempfile::tempdir().expect("a directory"));
+        for (path, text) in files {
+            let path = tree.0.path().join(path);
+            std::fs::create_dir_all(path.parent().expect("inside")).expect("made");
+            if !path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+                std::fs::write(path, text).expect("written");
+            }
+        }
+        tree
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().canonicalize().expect("there")
+    }
+
+    /// Where the project of a place is, from the tree, and the member.
+    fn found(&self, place: &str, purpose: Purpose<'_>) -> (String, String) {
+        let home = self.root().join("home");
+        let start = self.root().join(place);
+        std::fs::create_dir_all(&start).expect("made");
+        let found = find(&start, Some(&home), purpose).expect("found");
+        let root = found.root.strip_prefix(self.root()).expect("inside");
+        (root.to_str().expect("text").to_owned(), found.member)
+    }
+
+    #[track_caller]
+    fn check(&self, rows: &[(&str, Purpose<'_>, &str, &str)]) {
+        for (place, purpose, root, member) in rows {
+            let found = self.found(place, *purpose);
+            assert_eq!(found, ((*root).to_owned(), (*member).to_owned()), "{place} {purpose:?}");
+        }
+    }
+}
+
+#[test]
+fn the_nearest_manifest_upwards_is_the_project() {
+    let tree = Tree::new(&[
+        ("home/package.json", "{}"),
+        ("home/one/package.json", "{}"),
+        ("home/two/requirements.txt", ""),
+        ("home/two/crate/Cargo.toml", "[package]\nname = \"crate\"\n"),
+        ("home/three/bolide.lock", ""),
+        ("home/four/.bolide/x", ""),
+    ]);
+    let whole = Purpose::Whole;
+    tree.check(&[
+        ("home/one", whole, "home/one", ""),
+        ("home/one/sub/deep", whole, "home/one", ""),
+        ("home/one/sub/deep", Purpose::Record, "home/one", ""),
+        ("home/two/crate/src", Purpose::Named(&[Ecosystem::Pypi]), "home/two/crate", ""),
+        ("home/two/doc", whole, "home/two", ""),
+        ("home/three/doc", whole, "home/three", ""),
+        ("home/four/doc", whole, "home/four", ""),
+        // What lies in the home directory captures nothing below; in it, it is the project.
+        ("home/empty/sub", whole, "home/empty/sub", ""),
+        ("home", whole, "home", ""),
+    ]);
+}
+
+#[test]
+fn a_member_of_a_cargo_workspace_is_led_to_its_root() {
+    let tree = Tree::new(&[
+        ("Cargo.toml", "[workspace]\nmembers = [\"parts/*\"]\nexclude = [\"parts/out\"]\n"),
+        ("parts/one/Cargo.toml", "[package]\nname = \"one\"\n"),
+        ("parts/out/Cargo.toml", "[package]\nname = \"out\"\n"),
+        ("parts/two/Cargo.toml", "[package]\nname = \"two\"\n[workspace]\n"),
+    ]);
+    let cargo = Purpose::Named(&[Ecosystem::Cargo]);
+    tree.check(&[
+        ("parts/one", cargo, "", "parts/one"),
+        ("parts/one/src", Purpose::Record, "", "parts/one"),
+        ("parts/one/src", Purpose::Named(&[Ecosystem::Pypi]), "parts/one", ""),
+        ("parts/out", cargo, "parts/out", ""),
+        ("parts/two", cargo, "parts/two", ""),
+        ("parts", cargo, "", ""),
+    ]);
+}
+
+#[test]
+fn a_member_of_an_npm_workspace_is_led_to_its_root() {
+    let tree = Tree::new(&[
+        ("package.json", r#"{"workspaces": ["packages/**", "!packages/old"]}"#),
+        ("packages/a/package.json", "{}"),
+        ("packages/old/package.json", "{}"),
+        ("packages/a/node_modules/b/package.json", "{}"),
+        ("packages/both/package.json", "{}"),
+        ("packages/both/bolide.lock", ""),
+        ("other/package.json", "{}"),
+    ]);
+    let npm = Purpose::Named(&[Ecosystem::Npm]);
+    tree.check(&[
+        ("packages/a", npm, "", "packages/a"),
+        ("packages/a/src/deep", Purpose::Whole, "", "packages/a"),
+        ("packages/a", Purpose::Named(&[Ecosystem::Pypi]), "packages/a", ""),
+        ("packages/a/node_modules/b", npm, "packages/a/node_modules/b", ""),
+        ("packages/old", npm, "packages/old", ""),
+        ("packages/both", Purpose::Whole, "", "packages/both"),
+        ("packages/both", Purpose::Record, "packages/both", ""),
+        ("other", npm, "other", ""),
+        ("packages", npm, "", ""),
+    ]);
+}
+
+#[test]
+fn a_workspace_that_cannot_be_understood_is_an_error() {
+    for text in ["{", r#"{"workspaces": ["packages/[ab]"]}"#, r#"{"workspaces": ["../*"]}"#] {
+        let tree = Tree::new(&[("package.json", text), ("packages/a/package.json", "{}")]);
+        let error = find(&tree.root().join("packages/a"), None, Purpose::Whole).expect_err("error");
+        assert!(error.message.contains("package.json"), "{error:?}");
+    }
+}
+
+#[test]
+fn what_others_may_write_captures_nothing() {
+    let tree = Tree::new(&[
+        ("open/package.json", r#"{"workspaces": ["*"]}"#),
+        ("open/mine/package.json", "{}"),
+        ("open/Cargo.toml", "[workspace]\nmembers = [\"*\"]\n"),
+        ("open/mine/Cargo.toml", "[package]\nname = \"mine\"\n"),
+    ]);
+    tree.check(&[
+        ("open/mine", Purpose::Whole, "open", "mine"),
+        ("open/new", Purpose::Whole, "open", ""),
+    ]);
+    let open = tree.root().join("open");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o1777)).expect("changed");
+    tree.check(&[
+        ("open/mine", Purpose::Whole, "open/mine", ""),
+        ("open/new", Purpose::Whole, "open/new", ""),
+        ("open", Purpose::Whole, "open", ""),
+    ]);
+    let caller = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    for (of, expected) in [
+        ((caller, group, 0o755), true),
+        ((0, 0, 0o755), true),
+        ((caller, group, 0o775), true),
+        ((caller, group + 1, 0o775), false),
+        ((caller, group, 0o757), false),
+        ((caller + 1, group, 0o755), false),
+    ] {
+        assert_eq!(is_safe(of), expected, "{of:?}");
+    }
+}
+
+#[test]
+fn the_way_up_has_an_end() {
+    let tree = Tree::new(&[("package.json", "{}")]);
+    let deep = |depth| vec!["d"; depth].join("/");
+    assert_eq!(tree.found(&deep(ANCESTORS_MAX), Purpose::Whole).0, "");
+    assert_eq!(tree.found(&deep(ANCESTORS_MAX + 1), Purpose::Whole).0, deep(ANCESTORS_MAX + 1));
+}
+
+#[test]
+fn a_path_in_a_hint_is_one_that_a_shell_takes() {
+    assert_eq!(quoted("/a/b-1_c.d"), "/a/b-1_c.d");
+    assert_eq!(quoted("/a b/it's"), r"'/a b/it'\''s'");
+}
