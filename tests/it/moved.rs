@@ -138,3 +138,33 @@ fn another_way_to_the_same_directory_is_no_other_path() {
     let none = bolide_in(&world, &moved, &["install", "--json"]).succeeds().json();
     assert!(none["transaction"].is_null(), "{none}");
 }
+
+#[test]
+fn a_rollback_without_what_it_needs_names_the_ways_on_and_changes_nothing() {
+    let world = World::new();
+    world.bolide(&["add", "npm:leaf@1", "--yes"]).succeeds();
+    world.bolide(&["add", "npm:tree@1", "--yes"]).succeeds();
+    fs::remove_dir_all(world.project().join(".bolide")).unwrap();
+    let before = world.tree();
+    for more in [&["rollback"][..], &["rollback", "--force"]] {
+        world.bolide(more).fails(6, &["bolide install", "git checkout COMMIT -- ", "--force"]);
+        assert_eq!(world.tree(), before);
+    }
+    world.bolide(&["install"]).succeeds();
+}
+
+#[test]
+fn a_deleted_directory_is_named_as_such() {
+    let world = World::new();
+    let gone = world.place("gone");
+    for command in ["list", "verify", "history", "install"] {
+        fs::create_dir(&gone).unwrap();
+        let script = format!("rmdir ../gone && exec \"$0\" {command}");
+        let bolide = bolide_program();
+        let mut shell = world.command("sh");
+        shell.args(["-c", &script]).arg(bolide).current_dir(&gone);
+        let outcome = Outcome::of(&mut shell);
+        outcome.fails(2, &["was deleted"]);
+        assert!(!outcome.stderr.contains("(deleted)"), "{outcome:#?}");
+    }
+}
