@@ -165,3 +165,23 @@ fn what_is_no_package_here_or_not_ours_to_hold_is_said() {
     assert_eq!((&held["package"], &held["by"]), (&"deb:curl".into(), &"apt".into()), "{holds}");
     assert_eq!((&held["versions"][0], holds.as_array().unwrap().len()), (&"1.0-1".into(), 1));
 }
+
+#[test]
+fn of_several_versions_that_are_held_the_project_keeps_its_own() {
+    let world = World::new();
+    world.file("package.json", "{\"dependencies\": {\"leaf\": \"1.0.0\"}}\n");
+    world.bolide(&["install"]).succeeds();
+    world.bolide(&["add", "npm:tree@2", "--yes"]).succeeds();
+    assert_eq!(listed(&world), ["npm/leaf@1.0.0", "npm/leaf@2.0.0", "npm/tree@2.0.0"]);
+    world.bolide(&["hold", "npm:leaf"]).succeeds();
+    let before = world.tree();
+    let hint = "bolide unhold npm:leaf";
+    let words = ["held at 1.0.0 and 2.0.0", "the project itself at 1.0.0", hint];
+    world.bolide(&["add", "npm:leaf@2.0.0", "--yes"]).fails(5, &words);
+    assert_eq!(world.tree(), before);
+    world.bolide(&["update", "--yes"]).succeeds();
+    assert_eq!(listed(&world), ["npm/leaf@1.0.0", "npm/leaf@2.0.0", "npm/tree@2.0.0"]);
+    world.bolide(&["unhold", "npm:leaf"]).succeeds();
+    world.bolide(&["add", "npm:leaf@2.0.0", "--yes"]).succeeds();
+    assert_eq!(listed(&world), ["npm/leaf@2.0.0", "npm/tree@2.0.0"]);
+}

@@ -24,6 +24,7 @@ mod logging;
 mod looking;
 mod machine;
 mod mishaps;
+mod moved;
 mod named;
 mod packages;
 mod pacman;

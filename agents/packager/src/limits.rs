@@ -141,6 +141,8 @@ pub const INTERPRETER_ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes of a `pyvenv.cfg`; a real one has about 200.
 pub const PYVENV_BYTES_MAX: u64 = 1 << 16;
+/// Bytes of the path that an environment says that it was made for; the kernel takes no longer ones.
+pub const ENVIRONMENT_PATH_BYTES_MAX: usize = 4096;
 
 /// Compatibility tags of one interpreter; a current CPython on a current glibc has about 1,000.
 pub const TAGS_MAX: usize = 20_000;

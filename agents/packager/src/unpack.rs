@@ -127,6 +127,10 @@ pub enum Refusal {
 /// The code of the error that says that the process which reads archives failed; another try gets
 /// another process.
 pub const HELPER_FAILED: &str = "unpack-helper";
+/// The code of the error that says that an archive is broken.
+pub const DAMAGED_ARCHIVE: &str = "damaged-archive";
+/// The code of the error that says that an archive holds what is never written.
+pub const UNSAFE_ARCHIVE: &str = "unsafe-archive";
 
 impl Refusal {
     /// The failure towards callers; `artifact` names the file.
@@ -140,9 +144,9 @@ impl Refusal {
                     .hint("run the command again; if it stays so, choose another version and tell the package's authors")
                     .retryable()
             }
-            Refusal::Damaged(_) => Error::new(Kind::Verification, "damaged-archive", message)
+            Refusal::Damaged(_) => Error::new(Kind::Verification, DAMAGED_ARCHIVE, message)
                 .hint("choose another version; the file has the expected hash, so it was published like this"),
-            _ => Error::new(Kind::Verification, "unsafe-archive", message)
+            _ => Error::new(Kind::Verification, UNSAFE_ARCHIVE, message)
                 .hint("choose another version; ordinary tools do not make such a file, so tell the package's authors"),
         }
     }

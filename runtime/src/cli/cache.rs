@@ -58,7 +58,11 @@ fn text(answer: &CacheAnswer) -> String {
     let mebibytes = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let mut text = format!("store      {}\n", answer.path);
     text += &format!("files      come out by {}\n", answer.mode);
-    text += &format!("size       {} of {}\n", mebibytes(answer.bytes), mebibytes(answer.bytes_max));
+    text += &format!(
+        "size       {} of {}; files that projects share by links are not counted\n",
+        mebibytes(answer.bytes),
+        mebibytes(answer.bytes_max)
+    );
     text += &format!(
         "packages   {}, of which {} are needed\n",
         answer.artefacts, answer.artefacts_needed

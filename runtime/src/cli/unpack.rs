@@ -7,6 +7,7 @@ use agents_contract::ToolError;
 use agents_packager::error::{Error, Kind};
 use agents_packager::unpack::into::{Unpacked, unpack};
 use agents_packager::unpack::unpacker::{Program, Unpacker};
+use agents_packager::unpack::{DAMAGED_ARCHIVE, HELPER_FAILED, UNSAFE_ARCHIVE};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure};
@@ -24,6 +25,22 @@ pub(super) struct Unpack {
     /// One JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// The same with what to do about a file of the caller: it need not be a published package, and nobody said what its digest is.
+fn of_a_file(error: Error) -> Error {
+    let hint = match &*error.code {
+        DAMAGED_ARCHIVE => "nothing was written; get the file once more from where it came",
+        UNSAFE_ARCHIVE => {
+            "nothing was written; have the archive made without that, if you know who made it, or read it with a tool \
+             of your own choice where it can do no harm"
+        }
+        HELPER_FAILED => {
+            "run the command again; `bolide doctor` says whether archives can be read here"
+        }
+        _ => return error,
+    };
+    error.hint(hint)
 }
 
 impl Unpack {
@@ -44,7 +61,7 @@ impl Unpack {
                 }
                 Ok(Exit::Done)
             }
-            Err(error) => Err(ToolError::from(error).into()),
+            Err(error) => Err(ToolError::from(of_a_file(error)).into()),
         }
     }
 

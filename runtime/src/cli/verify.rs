@@ -142,6 +142,7 @@ fn words(difference: &PathDifference) -> String {
         Difference::Mode => "other permissions",
         Difference::Unreadable => "unreadable",
         Difference::Unsteady => "being written",
+        Difference::Elsewhere => "made for another path",
     };
     let count = match difference.entries {
         0 | 1 => String::new(),

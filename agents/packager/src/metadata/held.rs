@@ -79,6 +79,23 @@ impl Held {
         broken.map(|(name, _)| name.as_str()).collect()
     }
 
+    /// The packages of which a resolution gives the project itself another version than it had, if only another one that is held:
+    /// each place has its own. What it asks for no more is not one of them.
+    pub fn moved_by(&self, before: Option<&Resolution>, after: &Resolution) -> Vec<&str> {
+        let of_project = |resolution: &Resolution, name: &str| -> BTreeSet<String> {
+            let packages = resolution.packages.iter().filter(|it| it.direct && it.name == name);
+            packages.map(|it| it.version.clone()).collect()
+        };
+        let is_moved = |name: &str, versions: &BTreeSet<String>| {
+            let had = before.map(|before| of_project(before, name)).unwrap_or_default();
+            // What stood otherwise already is no matter of the hold.
+            let is_of_hold = !had.is_empty() && had.is_subset(versions);
+            is_of_hold && !of_project(after, name).is_subset(&had)
+        };
+        let moved = self.packages.iter().filter(|(name, versions)| is_moved(name, versions));
+        moved.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// `name` as people read of it: the versions that it is held at.
     pub fn versions(&self, name: &str) -> String {
         let versions = self.packages.get(name).into_iter().flatten();
@@ -172,6 +189,27 @@ mod tests {
         }
         assert_eq!(compatible("0.0.0+x"), "0.0.0");
         assert_eq!(compatible(""), "");
+    }
+
+    #[test]
+    fn the_project_keeps_its_own_of_several_versions() {
+        let versions = BTreeSet::from(["1.1.0".to_owned(), "1.2.0".to_owned()]);
+        let packages = BTreeMap::from([("leaf".to_owned(), versions)]);
+        let held = Held { packages, grip: Grip::Firm };
+        let before = resolution(&[("leaf", "1.1.0", true), ("leaf", "1.2.0", false)]);
+        let check = |packages: &[(&str, &str, bool)], expected: &[&str]| {
+            let after = resolution(packages);
+            assert_eq!(held.moved_by(Some(&before), &after), expected, "{packages:?}");
+        };
+        check(&[("leaf", "1.1.0", true), ("leaf", "1.2.0", false)], &[]);
+        check(&[("leaf", "1.2.0", true)], &["leaf"]);
+        check(&[("leaf", "1.1.0", false), ("leaf", "1.2.0", true)], &["leaf"]);
+        check(&[("leaf", "1.2.0", false)], &[]);
+        check(&[], &[]);
+        let after = resolution(&[("leaf", "1.2.0", true)]);
+        assert_eq!(held.moved_by(None, &after), [""; 0]);
+        let stranger = resolution(&[("leaf", "3.0.0", true)]);
+        assert_eq!(held.moved_by(Some(&stranger), &after), [""; 0]);
     }
 
     #[test]

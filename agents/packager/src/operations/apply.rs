@@ -231,7 +231,12 @@ impl Task<'_> {
             actor: self.actor.clone(),
             summary: summary(plan, answer),
         })?;
-        let changes = match self.stage_all(&mut open, project, plan, stock, answer) {
+        let staged = match force {
+            true => Ok(()),
+            false => pypi::check_others(project, plan),
+        };
+        let staged = staged.and_then(|()| self.stage_all(&mut open, project, plan, stock, answer));
+        let changes = match staged {
             Ok(changes) => changes,
             Err(error) => {
                 open.abort(&error.message)?;

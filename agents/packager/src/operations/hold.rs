@@ -89,9 +89,14 @@ impl Task<'_> {
     /// Refuses a plan that was made before something in it was held.
     pub(super) fn check_holds(&self, plan: &Plan, project: &Project) -> Result<()> {
         let holds = self.shop.transactions.holds(project)?;
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let installed = self.installed(project)?;
         for (ecosystem, held) in &holds {
             let resolution = plan.resolutions.iter().find(|it| it.ecosystem == *ecosystem);
-            let broken = resolution.map(|it| held.broken_by(it)).unwrap_or_default();
+            let before = installed.get(ecosystem);
+            let broken = resolution.map(|it| lost(held, before, it)).unwrap_or_default();
             let is_named = |spec: &&Spec| {
                 let is_about = matches!(plan.operation.as_str(), "remove" | "update" | "change");
                 is_about && spec.ecosystem == *ecosystem && held.contains(&spec.name)
@@ -127,14 +132,20 @@ pub(super) fn with_holds(
         return Err(conflict(ecosystem, explanation, &[name]));
     }
     let first = match decide(asked) {
-        Ok(decided) => return Ok(told(ecosystem, asked, decided)),
+        Ok(decided) => {
+            let moved = held.moved_by(had(asked), &decided.resolution);
+            return match moved.is_empty() {
+                true => Ok(told(ecosystem, asked, decided)),
+                false => Err(in_the_way(ecosystem, asked, &moved, &decided.resolution)),
+            };
+        }
         Err(error) if is_final(&error) => return Err(error),
         Err(error) => error,
     };
     if matches!(ecosystem, Ecosystem::Npm | Ecosystem::Cargo) {
         let beside = Held { grip: Grip::Beside, ..held.clone() };
         if let Ok(decided) = decide(&Asked { held: &beside, ..*asked })
-            && held.broken_by(&decided.resolution).is_empty()
+            && lost(held, had(asked), &decided.resolution).is_empty()
         {
             return Ok(told(ecosystem, asked, decided));
         }
@@ -142,18 +153,58 @@ pub(super) fn with_holds(
     // What may stay stays, so what does not is in the way.
     let loose = Held { grip: Grip::Loose, ..held.clone() };
     let free = decide(&Asked { held: &loose, ..*asked })?;
-    let broken = held.broken_by(&free.resolution);
+    let broken = lost(held, had(asked), &free.resolution);
     if broken.is_empty() {
         return Err(first);
     }
-    let lines = broken.iter().map(|name| {
-        let found = free.resolution.packages.iter().filter(|it| it.name == *name);
-        let found: BTreeSet<&str> = found.map(|it| it.version.as_str()).collect();
-        let found = found.into_iter().collect::<Vec<_>>().join(" and ");
-        format!("{}, and what is asked for needs {found}", is_held(ecosystem, name, held))
+    Err(in_the_way(ecosystem, asked, &broken, &free.resolution))
+}
+
+/// What the project has, of which the holds were made.
+fn had<'a>(asked: &Asked<'a>) -> Option<&'a Resolution> {
+    asked.installed.or(asked.locked.map(|part| &part.resolution))
+}
+
+/// The packages that do not stay as they are held, anywhere or as what the project itself asks for.
+fn lost<'h>(held: &'h Held, before: Option<&Resolution>, after: &Resolution) -> Vec<&'h str> {
+    let mut lost = held.broken_by(after);
+    lost.extend(held.moved_by(before, after));
+    lost.sort_unstable();
+    lost.dedup();
+    lost
+}
+
+/// The conflict that names the holds that are in the way of what was found.
+fn in_the_way(
+    ecosystem: Ecosystem,
+    asked: &Asked<'_>,
+    names: &[&str],
+    found: &Resolution,
+) -> ResolveError {
+    let versions = |resolution: &Resolution, name: &str, is_direct: bool| {
+        let packages = resolution.packages.iter();
+        let packages = packages.filter(|it| it.name == name && (it.direct || !is_direct));
+        let versions: BTreeSet<&str> = packages.map(|it| it.version.as_str()).collect();
+        versions.into_iter().collect::<Vec<_>>().join(" and ")
+    };
+    let lines = names.iter().map(|name| {
+        let (held, before) = (is_held(ecosystem, name, asked.held), had(asked));
+        let is_one = asked.held.packages.get(*name).is_some_and(|versions| versions.len() == 1);
+        let is_moved =
+            |before: &&Resolution| asked.held.moved_by(Some(before), found).contains(name);
+        match before.filter(is_moved) {
+            Some(before) if !is_one => format!(
+                "{held}, the project itself at {}, and what is asked for gives it {}",
+                versions(before, name, true),
+                versions(found, name, true)
+            ),
+            _ => {
+                format!("{held}, and what is asked for needs {}", versions(found, name, false))
+            }
+        }
     });
     let explanation = lines.collect::<Vec<_>>().join("\n");
-    Err(conflict(ecosystem, explanation, &broken))
+    conflict(ecosystem, explanation, names)
 }
 
 /// A package that is held, and that is to be updated or removed by its name.

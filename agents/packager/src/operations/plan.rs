@@ -326,8 +326,16 @@ impl Task<'_> {
                     && state.fingerprint.is_some()
                     && session.is_edited_by(&self.hands(Work::Unpack), &place)?;
                 let is_ours = state.fingerprint.is_some() || !is_there;
+                let made_for = match resolution.ecosystem {
+                    Ecosystem::Pypi => pypi::made_for_another_path(project, &place),
+                    _ => None,
+                };
+                if let Some(path) = &made_for {
+                    warnings.push(made_anew(&place, path));
+                }
                 let is_right = is_ours
                     && !is_edited
+                    && made_for.is_none()
                     && before.is_some_and(|before| lock::is_same(before, &resolution))
                     && is_there != is_empty(&resolution, &place);
                 if is_edited {
@@ -349,6 +357,14 @@ impl Task<'_> {
         plan.normalise();
         Ok(plan)
     }
+}
+
+/// What is said of an environment that came here from elsewhere.
+fn made_anew(place: &RelativePath, path: &str) -> String {
+    let path = path.escape_debug();
+    format!(
+        "`{place}` was made for `{path}`, where its commands lead; it is made anew for its present path"
+    )
 }
 
 /// What was asked for, read.

@@ -9,9 +9,11 @@ use pep440_rs::Version;
 use pep508_rs::{MarkerTree, PackageName, Requirement};
 
 mod direct;
+mod made_for;
 mod manifest;
 mod sources;
 
+pub(super) use self::made_for::{check_others, made_for_another_path};
 use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
 use super::age::told;
 use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct};
@@ -471,7 +473,10 @@ pub(super) fn stage(
     let environment = Environment { staging, final_path: &live, interpreter: &base };
     let mut warnings = Vec::new();
     check_environment(project, place, &base)?;
-    if live.is_dir() {
+    if made_for_another_path(project, place).is_some() {
+        let made = install::pypi::create(&task.shop.store, environment, true, options)?;
+        warnings.extend(made.warnings);
+    } else if live.is_dir() {
         clone_tree(&live, staging, options.crew, options.cancellation)?;
     } else {
         let made = install::pypi::create(&task.shop.store, environment, true, options)?;

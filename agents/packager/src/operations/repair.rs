@@ -36,6 +36,8 @@ pub(super) struct Repaired {
     pub(super) fetched: u64,
     /// By place: the positions of the findings that are as they were.
     pub(super) left: BTreeMap<RelativePath, BTreeSet<usize>>,
+    /// The environments that were made anew for their present path.
+    pub(super) remade: BTreeSet<RelativePath>,
     /// The crates in cargo's cache, where any of them were wrong.
     pub(super) crates: Option<VerifiedCrates>,
 }
@@ -81,17 +83,23 @@ impl Task<'_> {
         let mut patients = Vec::new();
         for inspected in environments {
             let place = &inspected.standing.place;
-            let taken = curable(inspected, force);
-            if inspected.found.left_out > 0 {
+            let is_remade = inspected.made_for.is_some();
+            let taken = if is_remade { all(inspected) } else { curable(inspected, force) };
+            if is_remade && !force && loses(inspected) {
+                repaired.warnings.push(format!(
+                    "`{place}` was edited since, so only `bolide verify --repair --force` makes it anew for \
+                     its present path; what was edited or added is kept aside then"
+                ));
+            } else if !is_remade && inspected.found.left_out > 0 {
                 repaired.warnings.push(format!(
                     "`{place}` has too many differences to be repaired; move it away and run \
                      `bolide install`"
                 ));
             } else if let Some(resolution) = installed.get(&inspected.standing.ecosystem) {
-                if !taken.is_empty() {
+                if is_remade || !taken.is_empty() {
                     patients.push(Patient { inspected, resolution, taken });
                 }
-            } else if !taken.is_empty() {
+            } else if is_remade || !taken.is_empty() {
                 repaired.warnings.push(format!(
                     "`{place}` cannot be repaired: the plan that it was made by is gone"
                 ));
@@ -157,7 +165,8 @@ impl Task<'_> {
         }
         let places: Vec<&str> =
             patients.iter().map(|it| it.inspected.standing.place.as_str()).collect();
-        let count: usize = patients.iter().map(|patient| patient.taken.len()).sum();
+        let is_remade = patients.iter().any(Patient::is_remade);
+        let count: usize = patients.iter().map(Patient::count).sum();
         let open = session.begin(Purpose {
             operation: "repair".to_owned(),
             digest: None,
@@ -181,7 +190,10 @@ impl Task<'_> {
             repaired.left.insert(place.clone(), patient.left(mended));
         }
         let of = |patient: &Patient<'_>| mended.get(&patient.inspected.standing.place);
-        if !patients.iter().any(|patient| of(patient).is_some_and(|it| has_gained(it, patient))) {
+        let is_better = |patient: &Patient<'_>| {
+            patient.is_remade() || of(patient).is_some_and(|it| has_gained(it, patient))
+        };
+        if !patients.iter().any(is_better) {
             open.abort("nothing could be brought back")?;
             repaired.warnings.push(
                 "nothing could be brought back: the packages make other files now; move the \
@@ -193,7 +205,8 @@ impl Task<'_> {
         self.say("commit", "making it visible", 0, 0);
         let hands = self.hands(Work::Scan);
         let options = CommitOptions {
-            force: false,
+            // What is made anew has lost nothing, or that was asked for; what is edited in this moment is kept aside.
+            force: is_remade,
             system: None,
             crew: Some(&hands),
             mended: Some(&mended),
@@ -205,6 +218,11 @@ impl Task<'_> {
         let committed = committed?;
         for patient in patients {
             npm::settled(project, Some(patient.resolution));
+            if patient.is_remade() {
+                let place = &patient.inspected.standing.place;
+                repaired.remade.insert(place.clone());
+                repaired.left.insert(place.clone(), BTreeSet::new());
+            }
         }
         if let Some(unfinished) = committed.unfinished {
             let warning = format!("tidying up is left to the next command: {unfinished}");
@@ -237,6 +255,12 @@ impl Task<'_> {
             let place = &inspected.standing.place;
             self.say("stage", format!("mending `{place}`"), 0, 0);
             let (staged, reference) = (format!("mended-{index}"), format!("reference-{index}"));
+            if patient.is_remade() {
+                let staging = open.staging().join(&staged);
+                pypi::build(self, project, place, resolution, &staging, options)?;
+                changes.push(patient.change(staged));
+                continue;
+            }
             let beside = open.staging().join(&reference);
             match inspected.standing.ecosystem {
                 Ecosystem::Npm => drop(npm::stage(self, resolution, place, &beside, options)?),
@@ -255,12 +279,7 @@ impl Task<'_> {
             let mended = open.mend(place, inspected.found.clone(), taken, (&staged, &reference))?;
             remove(&beside)?;
             all.insert(place.clone(), mended);
-            changes.push(Change {
-                live: place.clone(),
-                staged: Some(staged),
-                environment: Some(inspected.standing.ecosystem),
-                expected: Expected::Anything,
-            });
+            changes.push(patient.change(staged));
         }
         self.check_wanted()?;
         Ok((changes, all))
@@ -277,6 +296,27 @@ impl Patient<'_> {
     fn skipped(&self) -> BTreeSet<Vec<u8>> {
         let replaced = self.findings().filter(|it| it.difference != Difference::Mode);
         replaced.map(|it| it.path.as_os_str().as_encoded_bytes().to_vec()).collect()
+    }
+
+    /// Whether it is not mended but made once more, for its present path.
+    fn is_remade(&self) -> bool {
+        self.inspected.made_for.is_some()
+    }
+
+    /// How many differences go.
+    fn count(&self) -> usize {
+        self.taken.len() + usize::from(self.is_remade())
+    }
+
+    /// What is in staging takes its place.
+    fn change(&self, staged: String) -> Change {
+        let standing = &self.inspected.standing;
+        Change {
+            live: standing.place.clone(),
+            staged: Some(staged),
+            environment: Some(standing.ecosystem),
+            expected: Expected::Anything,
+        }
     }
 
     /// Whether there is nothing to copy.
@@ -309,6 +349,19 @@ fn curable(inspected: &Inspected, force: bool) -> BTreeSet<usize> {
         Some(_) => force,
     };
     inspected.asked.iter().copied().filter(may).collect()
+}
+
+/// All findings: nothing of what stands stays.
+fn all(inspected: &Inspected) -> BTreeSet<usize> {
+    (0..inspected.found.findings.len()).collect()
+}
+
+/// Whether something of somebody would be lost with an environment.
+fn loses(inspected: &Inspected) -> bool {
+    let is_loss = |it: &crate::transaction::Finding| {
+        !matches!(it.difference, Difference::Missing | Difference::Mode)
+    };
+    inspected.found.left_out > 0 || inspected.found.findings.iter().any(is_loss)
 }
 
 /// What was found before, with what of it is right now.

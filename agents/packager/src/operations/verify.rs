@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use agents_contract::{Crew, Work};
 
 use super::repair::{Known, Repaired, Wrong};
-use super::{Task, cargo};
+use super::{Task, cargo, pypi};
 use crate::api::{
     PathDifference, VerifiedCrates, VerifiedEnvironment, VerifyAnswer, VerifyRequest,
 };
@@ -28,6 +28,8 @@ pub(super) struct Inspected {
     pub(super) found: Inspection,
     /// The positions of the findings that were asked for.
     pub(super) asked: BTreeSet<usize>,
+    /// The path that it was made for, where that is another one.
+    pub(super) made_for: Option<String>,
 }
 
 impl Task<'_> {
@@ -80,7 +82,11 @@ impl Task<'_> {
         for inspected in environments {
             let place = inspected.standing.place.as_str().to_owned();
             let mended = repaired.left.get(&inspected.standing.place);
-            answer.environments.push(described(place, inspected, mended));
+            let is_remade = repaired.remade.contains(&inspected.standing.place);
+            if let (Some(path), false) = (&inspected.made_for, is_remade) {
+                answer.warnings.push(leads_elsewhere(&place, path));
+            }
+            answer.environments.push(described(place, inspected, mended, is_remade));
         }
         let is_right = |environment: &VerifiedEnvironment| {
             environment.left_out == 0 && environment.differences.iter().all(|it| it.repaired)
@@ -140,7 +146,11 @@ impl Task<'_> {
                     (whole, asked)
                 }
             };
-            all.push(Inspected { standing, found, asked });
+            let made_for = match standing.ecosystem {
+                Ecosystem::Pypi => pypi::made_for_another_path(session.project(), &standing.place),
+                _ => None,
+            };
+            all.push(Inspected { standing, found, asked, made_for });
         }
         Ok(all)
     }
@@ -251,12 +261,27 @@ fn shorten(answer: &mut VerifyAnswer) {
     }
 }
 
+fn leads_elsewhere(place: &str, path: &str) -> String {
+    let path = path.escape_debug();
+    format!(
+        "`{place}` was made for `{path}`, where its commands lead; `bolide install` or `bolide verify --repair` \
+         makes it anew for its present path"
+    )
+}
+
 fn described(
     place: String,
     inspected: Inspected,
     left: Option<&BTreeSet<usize>>,
+    is_remade: bool,
 ) -> VerifiedEnvironment {
-    let Inspected { standing, found, asked } = inspected;
+    let Inspected { standing, found, asked, made_for } = inspected;
+    let elsewhere = made_for.map(|_| PathDifference {
+        path: place.clone(),
+        difference: Difference::Elsewhere,
+        entries: 1,
+        repaired: is_remade,
+    });
     let differences = found.findings.into_iter().enumerate();
     let differences = differences.filter(|(index, _)| asked.contains(index)).map(|(index, it)| {
         let path = Path::new(&place).join(&it.path);
@@ -268,7 +293,7 @@ fn described(
         }
     });
     VerifiedEnvironment {
-        differences: differences.collect(),
+        differences: elsewhere.into_iter().chain(differences).collect(),
         ecosystem: standing.ecosystem,
         generation: standing.state.generation,
         transaction: standing.state.transaction,

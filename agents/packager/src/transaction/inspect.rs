@@ -44,6 +44,8 @@ pub enum Difference {
     Unreadable,
     /// It changed each time that it was read.
     Unsteady,
+    /// An environment that was made for another path than its present one.
+    Elsewhere,
 }
 
 /// One path that is not what was installed.

@@ -11,6 +11,7 @@
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,6 +86,14 @@ impl Project {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let own = rustix::fs::openat(&fd, ".", flags, Mode::empty())
             .map_err(|errno| Error::io("open", &path, &errno.into()))?;
+        let status =
+            rustix::fs::fstat(&own).map_err(|errno| Error::io("look at", &path, &errno.into()))?;
+        if status.st_nlink == 0 {
+            let message = format!("the directory `{}` was deleted", without_mark(&path).display());
+            return Err(Error::new(Kind::Usage, "directory-deleted", message).hint(
+                "go to a directory that is there, or make it once more, and run the command again",
+            ));
+        }
         Self::from_directory(Directory::from_fd(own, path))
     }
 
@@ -465,6 +474,13 @@ fn try_flock(file: impl AsFd) -> io::Result<bool> {
         Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// The path that a deleted directory had, without what the kernel puts behind it.
+fn without_mark(path: &Path) -> PathBuf {
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    PathBuf::from(OsStr::from_bytes(bytes))
 }
 
 fn locked(project: &Project, file: &mut File, wait: Duration) -> Error {

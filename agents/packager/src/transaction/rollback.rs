@@ -235,8 +235,7 @@ impl Session {
                 "what `{}` was before `{}` cannot be restored: its copy in `.bolide` {what}",
                 item.live, step.transaction
             );
-            Error::new(Kind::Verification, "generation-damaged", message)
-                .hint("restore it from your version control or backup")
+            Error::new(Kind::Verification, "generation-damaged", message).hint(way_on(item))
         };
         let workshop = Workshop::existing(&self.project)?.ok_or_else(|| missing("is gone"))?;
         let directory =
@@ -315,6 +314,23 @@ fn restored(intent: &Intent) -> Vec<String> {
 }
 
 /// Refuses a rollback that would not bring a system back to what it was, unless that is accepted.
+/// What can be done where there is nothing to restore; `--force` changes nothing of that.
+fn way_on(item: &Item) -> String {
+    let nothing = "nothing was changed, and `--force` cannot bring it back";
+    match item.environment {
+        Some(_) => format!(
+            "{nothing}; `bolide install` builds `{}` from what `bolide.lock` says: to have it as it was, bring back \
+             an earlier `bolide.lock` and manifest first, with `git checkout COMMIT -- FILE`",
+            item.live
+        ),
+        None => format!(
+            "{nothing}; `git checkout COMMIT -- {}` has it as it was in a commit, and `bolide install` then builds \
+             what it says; without version control change it with `bolide add` and `bolide remove`",
+            item.live
+        ),
+    }
+}
+
 fn check_system(intent: &Intent, edited: &[String], force: bool) -> Result<()> {
     let lost = intent.system.iter().flat_map(|change| &change.irreversible);
     let all: Vec<&str> = lost.chain(edited).map(String::as_str).collect();
