@@ -46,6 +46,7 @@ fn a_project_is_found_from_the_directories_below_it() {
     assert!(world.bolide(&["history"]).succeeds().stdout.contains("tree"));
     deep(&["rollback"]).succeeds();
     assert_eq!(world.tree(), before);
+    deep(&["add", "npm:x@file:./x-1.0.0.tgz", "--yes"]).fails(2, &["counts from the project"]);
     // A directory that is named is a beginning, too.
     let list = world.bolide(&["list", "--dir", "sub/deep"]).succeeds();
     assert!(list.stdout.contains("leaf") && list.stderr.contains(&told), "{list:#?}");
@@ -125,6 +126,54 @@ fn a_plan_is_applied_where_it_was_made_and_once() {
     again.fails(4, &[&format!("was applied as {transaction}")]);
     member(&["rollback"]).succeeds();
     assert!(!member(&["apply", digest, "--yes"]).stderr.contains("was applied as"));
+}
+
+#[test]
+fn a_rollback_without_a_name_never_goes_on_in_another_project() {
+    let world = World::new();
+    workspace(&world);
+    let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
+    world.bolide(&["add", "npm:tree", "--yes"]).succeeds();
+    member(&["add", "pypi:wall", "--yes"]).succeeds();
+    let at_root = world.read("package.json");
+    member(&["rollback"]).succeeds();
+    member(&["rollback"]).fails(2, &["not clear", "packages/a"]);
+    assert_eq!(world.read("package.json"), at_root);
+    // What was done last was done at the root.
+    member(&["add", "pypi:wall", "--yes"]).succeeds();
+    world.bolide(&["add", "npm:leaf", "--yes"]).succeeds();
+    member(&["rollback"]).fails(2, &["not clear"]);
+    let history = member(&["history", "--json"]).succeeds().json();
+    let wall = history["transactions"][0]["transaction"].as_str().unwrap();
+    member(&["rollback", wall, "--yes"]).succeeds();
+    assert!(!world.project().join("packages/a/.venv").exists());
+    world.bolide(&["rollback"]).succeeds();
+    assert_eq!(world.read("package.json"), at_root);
+}
+
+#[test]
+fn python_packages_of_a_member_are_installed_there() {
+    let world = World::new();
+    workspace(&world);
+    let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
+    member(&["add", "pypi:wall", "--yes"]).succeeds();
+    std::fs::remove_dir_all(world.project().join("packages/a/.venv")).unwrap();
+    let installed = member(&["install"]).succeeds();
+    assert!(installed.stdout.contains("workspace"), "{installed:#?}");
+    assert!(world.project().join("packages/a/.venv").exists());
+    assert!(!world.project().join("packages/a/node_modules").exists());
+}
+
+#[test]
+fn a_member_is_refused_also_where_others_may_write_above_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    workspace(&world);
+    let everybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(world.project(), everybody).unwrap();
+    let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
+    member(&["plan", "--install"]).fails(2, &["member of the npm workspace"]);
+    member(&["add", "npm:tree", "--yes"]).fails(2, &["member of the npm workspace"]);
 }
 
 #[test]

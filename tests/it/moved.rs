@@ -122,6 +122,24 @@ fn what_others_put_into_a_copied_environment_is_not_lost_without_a_word() {
 }
 
 #[test]
+fn a_repair_without_force_does_not_lose_what_others_put_there_before() {
+    let world = World::new();
+    world.run("python3", &["-m", "venv", "--without-pip", ".venv"]).succeeds();
+    let library =
+        fs::read_dir(world.project().join(".venv/lib")).unwrap().flatten().next().unwrap();
+    let information = library.path().join("site-packages/other-1.0.dist-info");
+    fs::create_dir(&information).unwrap();
+    fs::write(information.join("METADATA"), "Name: other\nVersion: 1.0\n").unwrap();
+    world.bolide(&ALL).succeeds();
+    let moved = world.place("moved");
+    fs::rename(world.project(), &moved).unwrap();
+    let before = fs::read_to_string(moved.join(".venv/pyvenv.cfg")).unwrap();
+    bolide_in(&world, &moved, &["verify", "--repair"]).fails(6, &["`other`", "--force"]);
+    assert_eq!(fs::read_to_string(moved.join(".venv/pyvenv.cfg")).unwrap(), before);
+    fs::rename(&moved, world.project()).unwrap();
+}
+
+#[test]
 fn another_way_to_the_same_directory_is_no_other_path() {
     let world = World::new();
     let (real, link) = (world.place("real"), world.place("link"));

@@ -402,7 +402,11 @@ pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Fai
 }
 
 pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, Failure> {
-    let mut asker = Asker::open(&arguments.common.at_record()?, context)?;
+    let common = match &arguments.transaction {
+        Some(_) => arguments.common.at_record()?,
+        None => arguments.common.at_latest(context)?,
+    };
+    let mut asker = Asker::open(&common, context)?;
     if let Some(wanted) = arguments.transaction.as_ref().filter(|_| !arguments.yes) {
         let request = HistoryRequest::default();
         let history: HistoryAnswer = asker.ask("pkg.history", &request)?;

@@ -47,7 +47,7 @@ const HONOURED: &[Choice] = &[Choice::Resolution, Choice::ExcludeNewer];
 pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> Decision {
     task.choices.check_honoured(Ecosystem::Cargo, HONOURED)?;
     let Asked { add, remove, member, .. } = *asked;
-    workspace::refuse_member(project.path())?;
+    crate::workspace::refuse_cargo_member(project.path())?;
     let target = Target::find(project, member)?;
     let before = target.text.as_deref();
     let edited = change(project, &target, add, remove, |spec, declared| {

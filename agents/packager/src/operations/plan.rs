@@ -26,6 +26,7 @@ use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
 use crate::spec::Spec;
 use crate::transaction::{Project, RelativePath, Session};
+use crate::workspace;
 
 /// A plan, and how it is shown.
 pub(crate) struct Planned {
@@ -106,6 +107,10 @@ impl Task<'_> {
         let installed = self.installed(project)?;
         let locked = Locked::read(project, &self.shop.locks)?;
         let concerned = wish.concerned(project, &installed)?;
+        let (concerned, members) = match wish.specs().is_empty() {
+            true => without_members(project, concerned),
+            false => (concerned, Vec::new()),
+        };
         self.choices.check_in_place(&concerned)?;
         let holds = self.holds(project, concerned.contains(&Ecosystem::Debian))?;
         let decisions = self.decide(project, concerned, wish, (&installed, &locked, &holds));
@@ -135,7 +140,8 @@ impl Task<'_> {
             return Ok(None);
         }
         let mut answer = answer(project, resolve_ms);
-        answer.warnings = decided.iter().flat_map(|decided| decided.warnings.clone()).collect();
+        let of_decided = decided.iter().flat_map(|decided| decided.warnings.clone());
+        answer.warnings = members.into_iter().chain(of_decided).collect();
         let known = (&installed, &locked);
         let plan = self.write_down(&session, wish, decided, known, &mut answer.warnings)?;
         drop(session);
@@ -443,6 +449,35 @@ impl Wish {
         let updated = self.update.iter().flatten();
         self.add.iter().chain(&self.remove).chain(updated).cloned().collect()
     }
+}
+
+/// What concerns a project by itself. A member of a workspace may have packages of another ecosystem, which are its own; the
+/// workspace's are installed at its root, and a warning says so. A member that has nothing else is refused later.
+fn without_members(
+    project: &Project,
+    mut concerned: BTreeSet<Ecosystem>,
+) -> (BTreeSet<Ecosystem>, Vec<String>) {
+    let refused = |ecosystem: &Ecosystem| match ecosystem {
+        Ecosystem::Npm => workspace::refuse_npm_member(project.path()).err(),
+        Ecosystem::Cargo => workspace::refuse_cargo_member(project.path()).err(),
+        _ => None,
+    };
+    if concerned.len() < 2 {
+        return (concerned, Vec::new());
+    }
+    let is_member = |error: &Error| error.code == workspace::IS_MEMBER;
+    let found = |it: &Ecosystem| refused(it).filter(is_member).map(|error| (*it, error));
+    let members: Vec<(Ecosystem, Error)> = concerned.iter().filter_map(found).collect();
+    if members.len() == concerned.len() {
+        return (concerned, Vec::new());
+    }
+    let told = |(ecosystem, error): (Ecosystem, Error)| {
+        concerned.remove(&ecosystem);
+        let hint = error.hint.unwrap_or_default();
+        format!("packages of {ecosystem} are left alone: {}; {hint}", error.message)
+    };
+    let warnings = members.into_iter().map(told).collect();
+    (concerned, warnings)
 }
 
 /// Whether nothing is to stand in an environment.

@@ -96,6 +96,10 @@ impl Task<'_> {
                      `bolide install`"
                 ));
             } else if let Some(resolution) = installed.get(&inspected.standing.ecosystem) {
+                if is_remade && !force {
+                    let packages: Vec<&Package> = resolution.packages.iter().collect();
+                    pypi::check_others_in(project, place, &packages)?;
+                }
                 if is_remade || !taken.is_empty() {
                     patients.push(Patient { inspected, resolution, taken });
                 }

@@ -11,7 +11,6 @@ use crate::manifest::cargo_toml::{self, Manifest, Patch, Workspace};
 use crate::operations::read_text;
 use crate::resolve::cargo::Root;
 use crate::transaction::{Project, root_of_pattern};
-use crate::workspace::{is_member, root_of_cargo};
 
 use super::MANIFEST;
 
@@ -138,15 +137,6 @@ fn near(directory: &str) -> Error {
     Error::new(Kind::Usage, "not-a-member", message).hint(
         "with `[workspace]` in the root's Cargo.toml, and no `exclude` for it, it becomes one; or use cargo here",
     )
-}
-
-/// Refuses a member of a workspace whose root lies above: its lock is there.
-pub(super) fn refuse_member(project: &Path) -> Result<()> {
-    let home = std::env::home_dir();
-    match root_of_cargo(project, home.as_deref()) {
-        None => Ok(()),
-        Some(found) => Err(is_member("cargo", project, &found)),
-    }
 }
 
 /// Directories below the project that hold a Cargo.toml, without those that hold products or hidden files.

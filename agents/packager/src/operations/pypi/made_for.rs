@@ -40,37 +40,59 @@ pub(in crate::operations) fn made_for_another_path(
 /// Refuses to make environments anew for their present path where others put packages into them: only those who put them there can
 /// bring them back.
 pub(in crate::operations) fn check_others(project: &Project, plan: &Plan) -> Result<()> {
-    let rebuilt = plan.environments.iter().filter(|it| it.ecosystem == Ecosystem::Pypi);
-    for Rebuild { place, .. } in rebuilt {
-        let Some(path) = made_for_another_path(project, place) else { continue };
-        let live = project.path().join(place.as_str());
-        let Some(site_packages) = site_packages_of(&live) else { continue };
-        let of_plan = plan.resolutions.iter().filter(|it| it.ecosystem == Ecosystem::Pypi);
-        let of_plan: Vec<&Package> = of_plan.flat_map(|it| &it.packages).collect();
-        let is_ours = |it: &Installed| {
-            it.installer.as_deref() == Some(INSTALLER)
-                || SEEDS.iter().any(|seed| same_name(seed, &it.name))
-                || of_plan.iter().any(|package| same_name(&package.name, &it.name))
-        };
-        let present = installed(&live.join(site_packages))?;
-        let others: Vec<String> = present
-            .iter()
-            .filter(|it| !is_ours(it))
-            .take(OTHERS_SHOWN_MAX)
-            .map(|it| format!("`{}`", it.name.escape_debug()))
-            .collect();
-        if !others.is_empty() {
-            let (others, path) = (others.join(", "), path.escape_debug());
-            let message = format!(
-                "`{place}` was made for `{path}` and has to be made anew, but Bolide did not install {others} there"
-            );
-            return Err(Error::new(Kind::Verification, "made-elsewhere", message).hint(
-                "put them into the manifest, or use --force: they are not in the new one then, and \
-                 `bolide rollback` brings the old one back",
-            ));
-        }
+    let of_plan = plan.resolutions.iter().filter(|it| it.ecosystem == Ecosystem::Pypi);
+    let of_plan: Vec<&Package> = of_plan.flat_map(|it| &it.packages).collect();
+    let mut rebuilt = plan.environments.iter().filter(|it| it.ecosystem == Ecosystem::Pypi);
+    rebuilt.try_for_each(|Rebuild { place, .. }| check_others_in(project, place, &of_plan))
+}
+
+/// The same for one of them and the packages that it will have.
+pub(in crate::operations) fn check_others_in(
+    project: &Project,
+    place: &RelativePath,
+    packages: &[&Package],
+) -> Result<()> {
+    let Some(path) = made_for_another_path(project, place) else { return Ok(()) };
+    let refused = |others: &str| {
+        let path = path.escape_debug();
+        let message = format!(
+            "`{place}` was made for `{path}` and has to be made anew, but Bolide did not install {others} there"
+        );
+        Err(Error::new(Kind::Verification, "made-elsewhere", message).hint(
+            "put them into the manifest, or use --force: they are not in the new one then, and \
+             `bolide rollback` brings the old one back",
+        ))
+    };
+    if sees_system(project, place) {
+        return refused(
+            "the packages of the interpreter (`include-system-site-packages`) that are seen",
+        );
     }
-    Ok(())
+    let live = project.path().join(place.as_str());
+    let Some(site_packages) = site_packages_of(&live) else { return Ok(()) };
+    let is_ours = |it: &Installed| {
+        it.installer.as_deref() == Some(INSTALLER)
+            || SEEDS.iter().any(|seed| same_name(seed, &it.name))
+            || packages.iter().any(|package| same_name(&package.name, &it.name))
+    };
+    let present = installed(&live.join(site_packages))?;
+    let others: Vec<String> = present
+        .iter()
+        .filter(|it| !is_ours(it))
+        .take(OTHERS_SHOWN_MAX)
+        .map(|it| format!("`{}`", it.name.escape_debug()))
+        .collect();
+    if others.is_empty() { Ok(()) } else { refused(&others.join(", ")) }
+}
+
+/// Whether an environment has the packages of its interpreter, too, which one of ours has not.
+fn sees_system(project: &Project, place: &RelativePath) -> bool {
+    let text = read(project, place, "pyvenv.cfg").unwrap_or_default();
+    let mut values = text.lines().filter_map(|line| line.split_once('='));
+    values.any(|(key, value)| {
+        key.trim().eq_ignore_ascii_case("include-system-site-packages")
+            && value.trim().eq_ignore_ascii_case("true")
+    })
 }
 
 /// A file of the environment, reached without links.
