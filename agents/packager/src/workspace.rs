@@ -166,9 +166,9 @@ fn is_project(directory: &Path) -> bool {
 
 /// The same by files and directories that are the caller's or root's.
 fn is_own_project(directory: &Path) -> bool {
-    let is_there = |name: &&str| directory.join(name).is_file() && is_own(&directory.join(name));
+    let is_there = |name: &str| directory.join(name).is_file() && is_own(&directory.join(name));
     let ours = directory.join(OURS);
-    MANIFESTS.iter().any(|name| is_there(&name)) || ours.is_dir() && is_own(&ours)
+    MANIFESTS.iter().any(|name| is_there(name)) || ours.is_dir() && is_own(&ours)
 }
 
 /// How far up is looked.
