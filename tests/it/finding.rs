@@ -46,7 +46,12 @@ fn a_project_is_found_from_the_directories_below_it() {
     assert!(world.bolide(&["history"]).succeeds().stdout.contains("tree"));
     deep(&["rollback"]).succeeds();
     assert_eq!(world.tree(), before);
-    deep(&["add", "npm:x@file:./x-1.0.0.tgz", "--yes"]).fails(2, &["counts from the project"]);
+    for path in ["file:./x.tgz", "./x.tgz", "../x.tgz", "x.tgz"] {
+        deep(&["add", &format!("npm:x@{path}"), "--yes"]).fails(2, &["counts from the project"]);
+    }
+    let address = "npm:x@https://127.0.0.1:1/file:x.tgz";
+    let refused = deep(&["add", address, "--yes"]);
+    assert!(!refused.stderr.contains("counts from"), "{refused:#?}");
     // A directory that is named is a beginning, too.
     let list = world.bolide(&["list", "--dir", "sub/deep"]).succeeds();
     assert!(list.stdout.contains("leaf") && list.stderr.contains(&told), "{list:#?}");
@@ -129,6 +134,29 @@ fn a_plan_is_applied_where_it_was_made_and_once() {
 }
 
 #[test]
+fn a_plan_of_a_member_of_two_workspaces_finds_its_own() {
+    let world = World::new();
+    workspace(&world);
+    world.file("packages/Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"a\"]\n");
+    let manifest = "[package]\nname = \"a\"\nversion = \"0.1.0\"\nedition = \"2024\"\n";
+    world.file("packages/a/Cargo.toml", manifest);
+    world.file("packages/a/src/lib.rs", "");
+    let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
+    for (package, root, made) in [
+        ("npm:tree", "", "node_modules/tree"),
+        ("cargo:grain", "packages", "Cargo.lock"),
+        ("pypi:wall", "packages/a", ".venv"),
+    ] {
+        let plan = member(&["plan", package, "--json"]).succeeds().json();
+        let applied = member(&["apply", plan["digest"].as_str().unwrap(), "--yes"]).succeeds();
+        let root = world.project().join(root).canonicalize().unwrap();
+        let told = applied.stderr.contains(&format!("project: {}\n", root.display()));
+        assert_eq!(told, !root.ends_with("packages/a"), "{package}: {applied:#?}");
+        assert!(root.join(made).exists(), "{package}: {applied:#?}");
+    }
+}
+
+#[test]
 fn a_rollback_without_a_name_never_goes_on_in_another_project() {
     let world = World::new();
     workspace(&world);
@@ -152,6 +180,38 @@ fn a_rollback_without_a_name_never_goes_on_in_another_project() {
 }
 
 #[test]
+fn what_stands_decides_what_a_rollback_without_a_name_is_about() {
+    let world = World::new();
+    workspace(&world);
+    let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
+    let newest = |at: &str| {
+        let history = in_directory(&world, at, &["history", "--json"]).succeeds().json();
+        history["transactions"][0]["transaction"].as_str().unwrap().to_owned()
+    };
+    member(&["add", "pypi:wall", "--yes"]).succeeds();
+    let wall = newest("packages/a");
+    member(&["add", "npm:tree", "--yes"]).succeeds();
+    let tree = newest("");
+    member(&["add", "pypi:stone", "--yes"]).succeeds();
+    member(&["rollback"]).succeeds();
+    // The rollback is the newest of all, and what was done at the root is the next.
+    let unclear = member(&["rollback"]);
+    let hints = [&*format!("bolide rollback {tree}"), &*format!("bolide rollback {wall}")];
+    unclear.fails(2, &["not clear", hints[0], hints[1]]);
+    // The hint leads on, from where it was given.
+    let undone = member(&["rollback", &tree]).succeeds();
+    assert!(undone.stderr.contains("project: "), "{undone:#?}");
+    // Nothing stands at the root any more. Without a lock, the record is looked for where it is.
+    std::fs::remove_file(world.project().join("packages/a/bolide.lock")).unwrap();
+    let refused = member(&["rollback", &wall]);
+    assert!(!refused.stderr.contains("not a transaction"), "{refused:#?}");
+    member(&["rollback", "--force"]).succeeds();
+    assert!(!world.project().join("packages/a/.venv").exists());
+    let all = member(&["history", "--all"]).succeeds();
+    assert!(all.stdout.contains("packages/a  "), "{all:#?}");
+}
+
+#[test]
 fn python_packages_of_a_member_are_installed_there() {
     let world = World::new();
     workspace(&world);
@@ -162,6 +222,10 @@ fn python_packages_of_a_member_are_installed_there() {
     assert!(installed.stdout.contains("workspace"), "{installed:#?}");
     assert!(world.project().join("packages/a/.venv").exists());
     assert!(!world.project().join("packages/a/node_modules").exists());
+    // What only configures tools asks for nothing.
+    world.file("packages/leaf/pyproject.toml", "[tool.ruff]\nline-length = 100\n");
+    in_directory(&world, "packages/leaf", &["install"]).succeeds();
+    assert!(world.project().join("node_modules/leaf").exists());
 }
 
 #[test]
@@ -174,6 +238,35 @@ fn a_member_is_refused_also_where_others_may_write_above_it() {
     let member = |arguments: &[&str]| in_directory(&world, "packages/a", arguments);
     member(&["plan", "--install"]).fails(2, &["member of the npm workspace"]);
     member(&["add", "npm:tree", "--yes"]).fails(2, &["member of the npm workspace"]);
+    // Whoever has the place may have put the workspace there.
+    if rustix::process::geteuid().is_root() {
+        let root = world.project();
+        for path in [root.clone(), root.join("package.json"), root.join("packages/a")] {
+            std::os::unix::fs::chown(path, Some(1), None).unwrap();
+        }
+        member(&["plan", "--install"]).fails(2, &["member of the npm workspace"]);
+        std::os::unix::fs::chown(root.join("package.json"), Some(2), None).unwrap();
+        let alone = member(&["plan", "--install"]);
+        assert!(!alone.stderr.contains("member of"), "a stranger's says nothing: {alone:#?}");
+        // Where not everybody may write, whoever may is believed.
+        let shared = std::fs::Permissions::from_mode(0o775);
+        std::fs::set_permissions(&root, shared).unwrap();
+        member(&["plan", "--install"]).fails(2, &["member of the npm workspace"]);
+    }
+}
+
+#[test]
+fn a_project_that_others_could_have_made_is_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    world.file("package.json", "{}");
+    world.file("new/notes", "");
+    let everybody = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(world.project(), everybody).unwrap();
+    let added = in_directory(&world, "new", &["add", "npm:leaf", "--yes"]).succeeds();
+    assert!(added.stderr.contains("left alone"), "{added:#?}");
+    assert_eq!(world.read("package.json"), "{}");
+    assert!(world.project().join("new/package.json").is_file());
 }
 
 #[test]

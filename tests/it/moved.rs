@@ -134,7 +134,14 @@ fn a_repair_without_force_does_not_lose_what_others_put_there_before() {
     let moved = world.place("moved");
     fs::rename(world.project(), &moved).unwrap();
     let before = fs::read_to_string(moved.join(".venv/pyvenv.cfg")).unwrap();
-    bolide_in(&world, &moved, &["verify", "--repair"]).fails(6, &["`other`", "--force"]);
+    // The rest is mended all the same.
+    let manifest = moved.join("node_modules/tree/package.json");
+    fs::remove_file(&manifest).unwrap();
+    let refused = bolide_in(&world, &moved, &["verify", "--repair"]);
+    refused.fails(6, &[]);
+    let told = ["`other`", "bolide verify --repair --force"];
+    assert!(told.iter().all(|part| refused.stdout.contains(part)), "{refused:#?}");
+    assert!(manifest.is_file());
     assert_eq!(fs::read_to_string(moved.join(".venv/pyvenv.cfg")).unwrap(), before);
     fs::rename(&moved, world.project()).unwrap();
 }

@@ -12,6 +12,7 @@ use agents_packager::api::{
 };
 use agents_packager::ecosystem::Ecosystem;
 use agents_packager::plan::ELSEWHERE;
+use agents_packager::workspace::Found;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -250,15 +251,22 @@ pub(crate) fn apply(arguments: Apply, context: &Context) -> Result<Exit, Failure
         force: arguments.force,
         setting: arguments.registries.setting(),
     };
-    let mut asker = Asker::open(&arguments.common.at_project()?, context)?;
-    let answer: ApplyAnswer = match asker.ask("pkg.apply", &request) {
-        // Of packages that have no workspace the member itself is the project; only the plan knows which were meant.
-        Err(error) if error.code == ELSEWHERE => {
-            asker = Asker::open(&arguments.common.at_own()?, context)?;
-            asker.ask("pkg.apply", &request)?
+    // Only the plan knows which project was meant where the directory belongs to several.
+    let (mut meant, others) = arguments.common.candidates()?;
+    let mut asker = Asker::open(&meant, context)?;
+    let mut answer = asker.ask::<ApplyAnswer>("pkg.apply", &request);
+    for other in others {
+        if !answer.as_ref().is_err_and(|error| error.code == ELSEWHERE) {
+            break;
         }
-        answer => answer?,
-    };
+        let mut there = Asker::open(&other, context)?;
+        let outcome = there.ask("pkg.apply", &request);
+        if !outcome.as_ref().is_err_and(|error: &ToolError| error.code == ELSEWHERE) {
+            (meant, asker, answer) = (other, there, outcome);
+        }
+    }
+    arguments.common.told(Found::at(&meant.dir));
+    let answer = answer?;
     asker.print_done(&answer, answer.transaction.as_deref(), render::apply)?;
     Ok(Exit::Done)
 }
@@ -397,13 +405,13 @@ pub(crate) fn history(arguments: History, context: &Context) -> Result<Exit, Fai
     let details = asker.json;
     let request = HistoryRequest { all: arguments.all, details, ..HistoryRequest::default() };
     let answer: HistoryAnswer = asker.ask("pkg.history", &request)?;
-    asker.print(&answer, render::history)?;
+    asker.print(&answer, |answer| render::history(answer, arguments.all))?;
     Ok(Exit::Done)
 }
 
 pub(crate) fn rollback(arguments: Rollback, context: &Context) -> Result<Exit, Failure> {
     let common = match &arguments.transaction {
-        Some(_) => arguments.common.at_record()?,
+        Some(transaction) => arguments.common.at_transaction(transaction, context)?,
         None => arguments.common.at_latest(context)?,
     };
     let mut asker = Asker::open(&common, context)?;

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use agents_contract::ToolError;
-use agents_packager::api::{HistoryAnswer, HistoryRequest};
+use agents_packager::api::{HistoryAnswer, HistoryEntry, HistoryRequest};
 use agents_packager::ecosystem::Ecosystem;
+use agents_packager::manifest::package_json::named::{Named, named};
 use agents_packager::spec::Spec;
 use agents_packager::workspace::{self, Found, Purpose};
 
@@ -17,8 +18,9 @@ impl Common {
     /// The same at the project in which packages are changed, with the workspace's member that is meant.
     pub(super) fn at_member(&self, packages: &[&Vec<String>]) -> Result<(Self, String), Failure> {
         // What cannot be read is refused by whoever carries the request out.
-        let specs = packages.iter().copied().flatten().filter_map(|text| Spec::parse(text).ok());
-        let mut named: Vec<Ecosystem> = specs.map(|spec| spec.ecosystem).collect();
+        let texts = packages.iter().copied().flatten();
+        let specs: Vec<Spec> = texts.filter_map(|text| Spec::parse(text).ok()).collect();
+        let mut named: Vec<Ecosystem> = specs.iter().map(|spec| spec.ecosystem).collect();
         named.sort();
         named.dedup();
         let purpose = if named.is_empty() { Purpose::Whole } else { Purpose::Named(&named) };
@@ -32,91 +34,175 @@ impl Common {
             let hint = "ask for the packages of each ecosystem in a command of its own";
             return Err(tool_error(2, "workspace-member", &message, hint).into());
         }
-        let Found { root, member } = found;
-        let is_here = self.dir.canonicalize().is_ok_and(|start| start == root);
-        let mut texts = packages.iter().copied().flatten();
-        if let Some(text) = texts.find(|text| !is_here && is_relative(text)) {
+        let is_here = self.dir.canonicalize().is_ok_and(|start| start == found.root);
+        // Of a member the Packager says what to do.
+        if !is_here && found.member.is_empty() && specs.iter().any(is_relative) {
             let message = format!(
-                "`{text}` names a path, which counts from the project at `{}`",
-                root.display()
+                "a package is named by a path, which counts from the project at `{}`",
+                found.root.display()
             );
             let hint = "run the command there, with the path from there";
             return Err(tool_error(2, "relative-path", &message, hint).into());
         }
         // A member is meant where its packages are named.
-        let member = if named.is_empty() { String::new() } else { member };
-        Ok((self.told(root), member))
+        let member = if named.is_empty() { String::new() } else { found.member.clone() };
+        Ok((self.told(found), member))
     }
 
     /// The same at the project whose manifests are followed.
     pub(super) fn at_project(&self) -> Result<Self, Failure> {
-        Ok(self.told(find(&self.dir, Purpose::Whole)?.root))
+        Ok(self.told(find(&self.dir, Purpose::Whole)?))
     }
 
-    /// The same at the project without its workspace.
-    pub(super) fn at_own(&self) -> Result<Self, Failure> {
-        Ok(self.told(find(&self.dir, Purpose::Named(&[]))?.root))
+    /// The same at the project whose manifests are followed, and at the others that may be meant: the directory's own, and those
+    /// of its workspaces.
+    pub(super) fn candidates(&self) -> Result<(Self, Vec<Self>), Failure> {
+        let first = self.silently()?;
+        let mut others = self.roots()?;
+        others.retain(|other| *other != first.dir);
+        others.dedup();
+        Ok((first, others.into_iter().map(|dir| self.with(dir)).collect()))
+    }
+
+    /// The directory's own project, and the roots of its workspaces.
+    fn roots(&self) -> Result<Vec<PathBuf>, Failure> {
+        let named = [&[][..], &[Ecosystem::Npm], &[Ecosystem::Cargo]];
+        named.into_iter().map(|named| Ok(find(&self.dir, Purpose::Named(named))?.root)).collect()
     }
 
     /// The same at the project that has a record of what was done.
     pub(super) fn at_record(&self) -> Result<Self, Failure> {
-        Ok(self.told(find(&self.dir, Purpose::Record)?.root))
+        Ok(self.told(find(&self.dir, Purpose::Record)?))
     }
 
-    /// The same at the project whose latest transaction is taken back where none is named. Where something was done in more than one
-    /// of those that may be meant, the directory itself and those above, it has to be said which.
+    /// The same at the project that has a transaction, of those that may be meant.
+    pub(super) fn at_transaction(&self, wanted: &str, context: &Context) -> Result<Self, Failure> {
+        let places = self.with_records()?;
+        if places.len() > 1 {
+            for place in &places {
+                if self
+                    .with(place.clone())
+                    .newest(context, |it| it.transaction == wanted)?
+                    .is_some()
+                {
+                    return Ok(self.told(Found::at(place)));
+                }
+            }
+        }
+        // It is refused there, with what leads on.
+        self.at_record()
+    }
+
+    /// The same at the project whose latest transaction is taken back where none is named: the nearest in which anything was done.
+    /// Where something that stands was done later in another of those that may be meant, it has to be said which.
     pub(super) fn at_latest(&self, context: &Context) -> Result<Self, Failure> {
-        let found = find(&self.dir, Purpose::Record)?.root;
-        let mut others = vec![self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone())];
-        others.push(find(&self.dir, Purpose::Named(&[]))?.root);
-        let named = [Ecosystem::Npm, Ecosystem::Cargo];
-        others.push(find(&self.dir, Purpose::Named(&named))?.root);
-        others.sort();
-        others.dedup();
-        others.retain(|other| *other != found);
-        let latest = |directory: &PathBuf| -> Result<Option<String>, Failure> {
-            let there = Self { dir: directory.clone(), ..self.clone() };
-            let mut asker = Asker::open(&there, context)?;
-            let history: HistoryAnswer = asker.ask("pkg.history", &HistoryRequest::default())?;
-            Ok(history.transactions.into_iter().next().map(|entry| entry.transaction))
-        };
-        for other in others {
-            // Names of transactions sort by time.
-            let (theirs, ours) = (latest(&other)?, latest(&found)?);
-            if theirs.is_none() || found.starts_with(&other) && theirs <= ours {
+        let places = self.with_records()?;
+        let mut nearest: Option<(&PathBuf, Option<HistoryEntry>)> = None;
+        let mut latest: Option<(&PathBuf, HistoryEntry)> = None;
+        for place in &places {
+            let there = self.with(place.clone());
+            if places.len() == 1 || there.newest(context, |_| true)?.is_none() {
                 continue;
             }
-            let (found, other) = (found.display(), other.display());
-            let message = format!(
-                "it is not clear what is to be taken back: something was done in `{found}` and in `{other}`"
-            );
-            let hint = "name the transaction: `bolide history --all` lists them; without a name \
-                        `bolide rollback` takes back what was done last in a project's own directory";
-            return Err(tool_error(2, "rollback-unclear", &message, hint).into());
+            let standing = there.newest(context, stands)?;
+            // Names of transactions sort by time.
+            if let Some(entry) = &standing
+                && latest.as_ref().is_none_or(|(_, other)| entry.transaction > other.transaction)
+            {
+                latest = Some((place, entry.clone()));
+            }
+            nearest = nearest.or(Some((place, standing)));
         }
-        Ok(self.told(found))
+        let Some((nearest, own)) = nearest else { return self.at_record() };
+        let Some((place, entry)) = latest.filter(|(place, _)| *place != nearest) else {
+            return Ok(self.told(Found::at(nearest)));
+        };
+        let message = format!(
+            "it is not clear what is to be taken back: what was done last, `{}`, was done in `{}`, and not in `{}`",
+            entry.summary,
+            place.display(),
+            nearest.display()
+        );
+        let mut hint = format!("run `bolide rollback {}` to undo that", entry.transaction);
+        if let Some(own) = own {
+            let HistoryEntry { transaction, summary, .. } = own;
+            hint += &format!(", or `bolide rollback {transaction}` to undo `{summary}` here");
+        }
+        Err(tool_error(2, "rollback-unclear", &message, &hint).into())
+    }
+
+    /// The directories in which something that is meant may have been done, the nearest first.
+    fn with_records(&self) -> Result<Vec<PathBuf>, Failure> {
+        let mut places = self.roots()?;
+        places.push(find(&self.dir, Purpose::Record)?.root);
+        places.push(self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone()));
+        places.sort_by_key(|place| std::cmp::Reverse(place.components().count()));
+        places.dedup();
+        Ok(places)
+    }
+
+    /// The newest transaction here that is as asked for.
+    fn newest(
+        &self,
+        context: &Context,
+        is_wanted: impl Fn(&HistoryEntry) -> bool,
+    ) -> Result<Option<HistoryEntry>, Failure> {
+        let mut asker = Asker::open(self, context)?;
+        let mut request = HistoryRequest::default();
+        loop {
+            let answer: HistoryAnswer = asker.ask("pkg.history", &request)?;
+            let oldest = answer.transactions.last().map(|entry| entry.transaction.clone());
+            let found = answer.transactions.into_iter().find(&is_wanted);
+            if found.is_some() || !answer.has_more || oldest.is_none() {
+                return Ok(found);
+            }
+            request.before = oldest;
+        }
     }
 
     /// The same at the project whose configuration counts, for an answer that is not about the project.
     pub(super) fn silently(&self) -> Result<Self, Failure> {
-        let dir = find(&self.dir, Purpose::Whole)?.root;
-        Ok(Self { dir, ..self.clone() })
+        Ok(self.with(find(&self.dir, Purpose::Whole)?.root))
     }
 
-    /// Says which project it is, where it is not the directory itself.
-    fn told(&self, root: PathBuf) -> Self {
-        let is_other = self.dir.canonicalize().is_ok_and(|start| start != root);
+    fn with(&self, dir: PathBuf) -> Self {
+        Self { dir, ..self.clone() }
+    }
+
+    /// Says which project it is, where it is not the directory itself, and which it is not.
+    pub(super) fn told(&self, found: Found) -> Self {
+        let is_other = self.dir.canonicalize().is_ok_and(|start| start != found.root);
         if is_other && !self.json {
-            output::note(&format!("project: {}", root.display()));
+            output::note(&format!("project: {}", found.root.display()));
         }
-        Self { dir: root, ..self.clone() }
+        if let Some(passed) = found.passed_over.filter(|_| !self.json) {
+            let passed = passed.display();
+            output::note(&format!(
+                "`{passed}` looks like a project, but others could have made it one, so it is left alone; `--dir {passed}` takes it"
+            ));
+        }
+        self.with(found.root)
     }
 }
 
-/// Whether a package is named by a file at a path that is relative to something.
-fn is_relative(text: &str) -> bool {
-    let path = text.split_once("file:").map(|(_, path)| path);
-    path.is_some_and(|path| !path.starts_with('/'))
+/// Whether a rollback can undo it.
+fn stands(entry: &HistoryEntry) -> bool {
+    entry.state == "committed" && entry.operation != "rollback"
+}
+
+/// Whether a package is named by a path that is relative to something.
+fn is_relative(spec: &Spec) -> bool {
+    match spec.ecosystem {
+        Ecosystem::Npm => match named(&spec.requirement) {
+            Some(Named::Path { path, .. }) => !path.starts_with(['/', '~']),
+            _ => false,
+        },
+        Ecosystem::Pypi => {
+            let address = spec.requirement.trim_start_matches(['@', ' ']);
+            address.strip_prefix("file:").is_some_and(|path| !path.starts_with('/'))
+        }
+        _ => false,
+    }
 }
 
 /// The project of a directory.

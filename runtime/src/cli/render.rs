@@ -209,13 +209,17 @@ pub(super) fn info(answer: &InfoAnswer) -> String {
 }
 
 /// The transactions, newest first.
-pub(super) fn history(answer: &HistoryAnswer) -> String {
+pub(super) fn history(answer: &HistoryAnswer, with_projects: bool) -> String {
     let mut text = String::new();
     for entry in &answer.transactions {
+        let project = match with_projects {
+            true => format!("  {}", entry.project),
+            false => String::new(),
+        };
         line(
             &mut text,
             format_args!(
-                "{}  {}  {:<11}  {:<8}  {}",
+                "{}  {}  {:<11}  {:<8}{project}  {}",
                 entry.transaction,
                 utc(UNIX_EPOCH + Duration::from_secs(entry.started_at)),
                 entry.state,

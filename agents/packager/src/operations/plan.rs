@@ -122,7 +122,8 @@ impl Task<'_> {
         let mut decided = match together(decisions)? {
             Ok(decided) => decided,
             Err(conflict) => {
-                let answer = PlanAnswer { conflict: Some(conflict), ..answer(project, resolve_ms) };
+                let answer = answer(project, resolve_ms);
+                let answer = PlanAnswer { conflict: Some(conflict), warnings: members, ..answer };
                 return Ok(Some(Planned { digest: None, answer, written: None }));
             }
         };

@@ -13,7 +13,7 @@ mod made_for;
 mod manifest;
 mod sources;
 
-pub(super) use self::made_for::{check_others, check_others_in, made_for_another_path};
+pub(super) use self::made_for::{check_others, made_for_another_path, others_in};
 use self::manifest::{Manifest, PYPROJECT, REQUIREMENTS};
 use super::age::told;
 use super::{Asked, Decided, Decision, Task, check_foreign, edit, fixed, not_direct};

@@ -96,11 +96,17 @@ impl Task<'_> {
                      `bolide install`"
                 ));
             } else if let Some(resolution) = installed.get(&inspected.standing.ecosystem) {
-                if is_remade && !force {
-                    let packages: Vec<&Package> = resolution.packages.iter().collect();
-                    pypi::check_others_in(project, place, &packages)?;
-                }
-                if is_remade || !taken.is_empty() {
+                let packages: Vec<&Package> = resolution.packages.iter().collect();
+                let others = match is_remade && !force {
+                    true => pypi::others_in(project, place, &packages)?,
+                    false => None,
+                };
+                if let Some(others) = others {
+                    repaired.warnings.push(format!(
+                        "{others}: put them into the manifest and run `bolide install`, or make it anew without \
+                         them by `bolide verify --repair --force`"
+                    ));
+                } else if is_remade || !taken.is_empty() {
                     patients.push(Patient { inspected, resolution, taken });
                 }
             } else if is_remade || !taken.is_empty() {

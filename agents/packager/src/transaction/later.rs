@@ -505,13 +505,18 @@ impl Inner {
         self.refused().get(transaction).map(|it| it.why.clone())
     }
 
-    /// A reason, and where copies of what a person did lie, if there are any.
-    pub(super) fn with_kept(&self, transaction: &str, why: &str) -> String {
+    /// A reason, and where copies of what a person did lie, if there are any, and what was new where it had to stay.
+    pub(super) fn with_kept(&self, transaction: &str, why: &str, slot: Option<&Path>) -> String {
+        let mut told = why.to_owned();
         let kept = self.kept(transaction);
-        match kept.is_dir() {
-            true => format!("{why}; copies of what was edited lie in `{}`", kept.display()),
-            false => why.to_owned(),
+        if kept.is_dir() {
+            told += &format!("; copies of what was edited lie in `{}`", kept.display());
         }
+        if let Some(slot) = slot {
+            told +=
+                &format!("; what was new and could not be removed lies in `{}`", slot.display());
+        }
+        told
     }
 
     fn refuses_some_of(&self, project: &str) -> bool {

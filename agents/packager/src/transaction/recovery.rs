@@ -16,7 +16,7 @@ use super::fingerprint::Fingerprint;
 use super::journal::{
     self, Begin, Finish, Found, Intent, Item, Journal, Leftover, Record, Story, Unfinished,
 };
-use super::project::{GENERATIONS, Project, STAGING, TRASH, Workshop};
+use super::project::{DOT_BOLIDE, GENERATIONS, Project, STAGING, TRASH, Workshop};
 use super::settle::{Direction, Settled, Site};
 use super::system::SystemLock;
 use super::tree;
@@ -371,7 +371,9 @@ impl Session {
             left(self.remove_staging(&begin.id))?;
         }
         left(self.inner.forget_fingerprints(&begin.id))?;
-        let kept = is_answered.then(|| self.inner.with_kept(&begin.id, reason));
+        let slot = self.project.path().join(DOT_BOLIDE).join(STAGING).join(&begin.id);
+        let slot = remains.then_some(slot);
+        let kept = is_answered.then(|| self.inner.with_kept(&begin.id, reason, slot.as_deref()));
         let told = kept.as_ref().map(|why| format!("`{}` was taken back: {why}", begin.id));
         let reason = kept.as_deref().unwrap_or(reason);
         self.inner.database.abort(begin, reason, told.as_deref(), self.inner.now_ms())?;

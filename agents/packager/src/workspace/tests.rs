@@ -95,6 +95,9 @@ fn a_member_of_an_npm_workspace_is_led_to_its_root() {
         ("packages/a/node_modules/b/package.json", "{}"),
         ("packages/both/package.json", "{}"),
         ("packages/both/bolide.lock", ""),
+        ("packages/both/pyproject.toml", "[tool.ruff]\n"),
+        ("packages/snake/package.json", "{}"),
+        ("packages/snake/pyproject.toml", "[project]\nname = \"snake\"\n"),
         ("other/package.json", "{}"),
     ]);
     let npm = Purpose::Named(&[Ecosystem::Npm]);
@@ -104,8 +107,10 @@ fn a_member_of_an_npm_workspace_is_led_to_its_root() {
         ("packages/a", Purpose::Named(&[Ecosystem::Pypi]), "packages/a", ""),
         ("packages/a/node_modules/b", npm, "packages/a/node_modules/b", ""),
         ("packages/old", npm, "packages/old", ""),
-        ("packages/both", Purpose::Whole, "packages/both", ""),
+        ("packages/both", Purpose::Whole, "", "packages/both"),
         ("packages/both", npm, "", "packages/both"),
+        ("packages/snake", Purpose::Whole, "packages/snake", ""),
+        ("packages/snake", npm, "", "packages/snake"),
         ("packages/both", Purpose::Record, "packages/both", ""),
         ("other", npm, "other", ""),
         ("packages", npm, "", ""),
@@ -118,6 +123,32 @@ fn a_workspace_that_cannot_be_understood_is_an_error() {
         let tree = Tree::new(&[("package.json", text), ("packages/a/package.json", "{}")]);
         let error = find(&tree.root().join("packages/a"), None, Purpose::Whole).expect_err("error");
         assert!(error.message.contains("package.json"), "{error:?}");
+    }
+    let large = vec![b' '; MANIFEST_BYTES_MAX + 1];
+    for bytes in [&b"{\"workspaces\": [\"packages/*\"], \"x\": \"\xff\"}"[..], &large] {
+        let tree = Tree::new(&[("packages/a/package.json", "{}")]);
+        std::fs::write(tree.root().join("package.json"), bytes).expect("written");
+        let error = find(&tree.root().join("packages/a"), None, Purpose::Whole).expect_err("error");
+        assert_eq!(error.code, "manifest-invalid", "{error:?}");
+    }
+}
+
+#[test]
+fn a_refusal_sees_all_the_way_up_but_no_leftovers() {
+    let members = r#"{"workspaces": ["home/*"]}"#;
+    for (text, expected) in [
+        ("{ broken", None),
+        (r#"{"workspaces": ["#, Some("manifest-syntax")),
+        (r#"{"workspaces": ["other/*"]}"#, None),
+        (members, Some(IS_MEMBER)),
+    ] {
+        let tree = Tree::new(&[("package.json", text), ("home/one/package.json", "{}")]);
+        let place = tree.root().join("home/one");
+        let code = refuse_npm_member(&place).err().map(|error| error.code);
+        assert_eq!(code.as_deref(), expected, "{text}");
+        // What is in the home directory leads nobody anywhere.
+        let found = find(&place, Some(&tree.root()), Purpose::Whole).expect("found");
+        assert_eq!(found, Found::at(&place), "{text}");
     }
 }
 
@@ -145,7 +176,8 @@ fn what_others_may_write_captures_nothing() {
     for (of, expected) in [
         ((caller, group, 0o755), true),
         ((0, 0, 0o755), true),
-        ((caller, group, 0o775), true),
+        // A group of the caller's own has the caller's number.
+        ((caller, group, 0o775), caller == group),
         ((caller, group + 1, 0o775), false),
         ((caller, group, 0o757), false),
         ((caller + 1, group, 0o755), false),

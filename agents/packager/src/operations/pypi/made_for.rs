@@ -43,25 +43,27 @@ pub(in crate::operations) fn check_others(project: &Project, plan: &Plan) -> Res
     let of_plan = plan.resolutions.iter().filter(|it| it.ecosystem == Ecosystem::Pypi);
     let of_plan: Vec<&Package> = of_plan.flat_map(|it| &it.packages).collect();
     let mut rebuilt = plan.environments.iter().filter(|it| it.ecosystem == Ecosystem::Pypi);
-    rebuilt.try_for_each(|Rebuild { place, .. }| check_others_in(project, place, &of_plan))
+    rebuilt.try_for_each(|Rebuild { place, .. }| match others_in(project, place, &of_plan)? {
+        None => Ok(()),
+        Some(message) => Err(Error::new(Kind::Verification, "made-elsewhere", message).hint(
+            "put them into the manifest, or use --force: they are not in the new one then, and \
+             `bolide rollback` brings the old one back",
+        )),
+    })
 }
 
-/// The same for one of them and the packages that it will have.
-pub(in crate::operations) fn check_others_in(
+/// Why one of them is not made anew for the packages that it will have, if so.
+pub(in crate::operations) fn others_in(
     project: &Project,
     place: &RelativePath,
     packages: &[&Package],
-) -> Result<()> {
-    let Some(path) = made_for_another_path(project, place) else { return Ok(()) };
+) -> Result<Option<String>> {
+    let Some(path) = made_for_another_path(project, place) else { return Ok(None) };
     let refused = |others: &str| {
         let path = path.escape_debug();
-        let message = format!(
+        Ok(Some(format!(
             "`{place}` was made for `{path}` and has to be made anew, but Bolide did not install {others} there"
-        );
-        Err(Error::new(Kind::Verification, "made-elsewhere", message).hint(
-            "put them into the manifest, or use --force: they are not in the new one then, and \
-             `bolide rollback` brings the old one back",
-        ))
+        )))
     };
     if sees_system(project, place) {
         return refused(
@@ -69,7 +71,7 @@ pub(in crate::operations) fn check_others_in(
         );
     }
     let live = project.path().join(place.as_str());
-    let Some(site_packages) = site_packages_of(&live) else { return Ok(()) };
+    let Some(site_packages) = site_packages_of(&live) else { return Ok(None) };
     let is_ours = |it: &Installed| {
         it.installer.as_deref() == Some(INSTALLER)
             || SEEDS.iter().any(|seed| same_name(seed, &it.name))
@@ -82,7 +84,7 @@ pub(in crate::operations) fn check_others_in(
         .take(OTHERS_SHOWN_MAX)
         .map(|it| format!("`{}`", it.name.escape_debug()))
         .collect();
-    if others.is_empty() { Ok(()) } else { refused(&others.join(", ")) }
+    if others.is_empty() { Ok(None) } else { refused(&others.join(", ")) }
 }
 
 /// Whether an environment has the packages of its interpreter, too, which one of ours has not.
