@@ -40,4 +40,5 @@ mod system;
 mod trees;
 mod verifying;
 mod watching;
+mod workspaces;
 mod world;

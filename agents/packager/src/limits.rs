@@ -385,8 +385,8 @@ pub const LOCK_BYTES_MAX: usize = 48 << 20;
 pub const LOCK_PACKAGES_MAX: usize = NPM_PACKAGES_MAX;
 /// Packages that one of them uses; the largest known have some hundred.
 pub const LOCK_DEPENDENCIES_MAX: usize = 10_000;
-/// Lines about what manifests ask for; a large workspace has some thousand.
-pub const LOCK_WANTS_MAX: usize = 20_000;
+/// Lines about what manifests ask for; the largest workspaces have a thousand packages with some fifty dependencies each.
+pub const LOCK_WANTS_MAX: usize = 200_000;
 /// Bytes of one text in a lock: names and ranges stay far below, licences are the longest.
 pub const LOCK_TEXT_BYTES_MAX: usize = 4 * 1024;
 

@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::metadata::cargo::scope::canonical;
 use crate::resolution::{Package, Resolution};
 
-pub(crate) use wants::{of_npm, of_pypi};
+pub(crate) use wants::{of_npm, of_npm_locals, of_pypi};
 
 /// Its name in a project.
 pub const FILE: &str = "bolide.lock";
@@ -48,7 +48,8 @@ pub struct Part {
     pub wants: Vec<String>,
     /// What it was made for (`cpython-3.13-linux-x86_64`); empty where it is right everywhere.
     pub target: String,
-    /// The packages. Addresses are empty, there are no warnings.
+    /// The packages and links. Addresses are empty, there are no warnings, and links have no commands: these are said by the manifests
+    /// of the project's own packages.
     pub resolution: Resolution,
 }
 
@@ -75,16 +76,12 @@ impl<'p> Parts<'p> {
     /// Puts what was decided for an ecosystem in the place of what was locked. Nothing asked for and nothing found is not kept.
     pub(crate) fn put(&mut self, part: PartView<'p>) {
         let ecosystem = part.resolution.ecosystem;
-        if part.wants.is_empty() && part.resolution.packages.is_empty() {
+        let Resolution { packages, links, .. } = part.resolution;
+        if part.wants.is_empty() && packages.is_empty() && links.is_empty() {
             self.0.remove(&ecosystem);
         } else {
             self.0.insert(ecosystem, part);
         }
-    }
-
-    /// Takes away what was locked for an ecosystem.
-    pub(crate) fn take(&mut self, ecosystem: Ecosystem) {
-        self.0.remove(&ecosystem);
     }
 
     /// The file's text; see [`Lock::render`].
@@ -194,16 +191,6 @@ pub(crate) fn missing(ecosystem: Ecosystem) -> Error {
     Error::new(Kind::Stale, "lock-missing", message).hint(
         "run `bolide install` without `--frozen` once, and keep `bolide.lock` with the project",
     )
-}
-
-/// The project has what no lock can say, so that installing once more would not help.
-pub(crate) fn unsupported() -> Error {
-    let message = format!(
-        "`--frozen`: an npm project with packages of its own (workspaces, directories named by `file:`) has no npm part in \
-         `{FILE}`"
-    );
-    Error::new(Kind::Usage, "lock-unsupported", message)
-        .hint("run `bolide install` without `--frozen`; what it installs is decided anew each time")
 }
 
 /// What the manifests ask for is not what was locked.

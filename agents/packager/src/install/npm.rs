@@ -187,6 +187,13 @@ pub(crate) fn is_place(place: &str) -> bool {
     any
 }
 
+/// Whether a text is one in the project's tree, or in that of a package of the project's own: `packages/a/node_modules/b`.
+pub(crate) fn is_place_below(place: &str) -> bool {
+    let Some(environment) = environment_of(place) else { return false };
+    let above = environment.len() - ROOT.len();
+    is_place(&place[above..]) && (above == 0 || names::check(place).is_ok())
+}
+
 /// A name never begins with a dot, which keeps `.bin` and npm's own files out of reach.
 fn is_name(name: &str) -> bool {
     !name.starts_with('.') && !name.starts_with('@') && name != ROOT

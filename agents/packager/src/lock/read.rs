@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{FILE, Lock, Part, VERSION, beside, damaged, identity};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::install::npm::is_place;
+use crate::install::npm::is_place_below;
 use crate::limits::{
     LOCK_BYTES_MAX, LOCK_DEPENDENCIES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX,
 };
@@ -17,7 +17,7 @@ use crate::manifest::address::git::of_source;
 use crate::manifest::package_json::named::is_source;
 use crate::metadata::Hashes;
 use crate::metadata::cargo::scope::{GIT, SPARSE};
-use crate::resolution::{Artifact, BuildRequirement, Built, Package, Resolution};
+use crate::resolution::{Artifact, BuildRequirement, Built, Link, Package, Resolution};
 use crate::spec::{normalize_name, purl, steers};
 use agents_versions::shorten;
 
@@ -27,6 +27,8 @@ struct File {
     version: u32,
     #[serde(default)]
     package: Vec<Entry>,
+    #[serde(default)]
+    link: Vec<Linked>,
     npm: Option<Head>,
     pypi: Option<Head>,
     cargo: Option<Head>,
@@ -73,6 +75,14 @@ struct Entry {
     dependencies: Vec<String>,
 }
 
+/// A link in a tree of npm.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Linked {
+    place: String,
+    target: String,
+}
+
 pub(super) fn read(text: &str) -> Result<Lock> {
     if text.len() > LOCK_BYTES_MAX {
         return Err(damaged(format!("it has {} bytes", text.len())));
@@ -84,8 +94,8 @@ pub(super) fn read(text: &str) -> Result<Lock> {
     if file.version != VERSION {
         return Err(newer(&file.version.to_string()));
     }
-    if file.package.len() > LOCK_PACKAGES_MAX {
-        return Err(damaged(format!("it has more than {LOCK_PACKAGES_MAX} packages")));
+    if file.package.len().max(file.link.len()) > LOCK_PACKAGES_MAX {
+        return Err(damaged(format!("it has more than {LOCK_PACKAGES_MAX} packages or links")));
     }
     let mut parts = BTreeMap::new();
     let heads =
@@ -113,7 +123,29 @@ pub(super) fn read(text: &str) -> Result<Lock> {
             connect(&mut part.resolution.packages, used)?;
         }
     }
+    if !file.link.is_empty() {
+        let npm = parts.get_mut(&Ecosystem::Npm);
+        let npm = npm.ok_or_else(|| damaged("there are links, and no `[npm]`"))?;
+        npm.resolution.links = links(file.link, &npm.resolution.packages)?;
+    }
     Ok(Lock { parts })
+}
+
+/// Where they lead is compared with what the project has before any is made.
+fn links(linked: Vec<Linked>, packages: &[Package]) -> Result<Vec<Link>> {
+    let mut places: BTreeSet<&str> = packages.iter().map(|it| it.place.as_str()).collect();
+    for Linked { place, target } in &linked {
+        check_text(place)?;
+        check_text(target)?;
+        if !is_place_below(place) || target.is_empty() || !places.insert(place) {
+            let link = shorten(place);
+            return Err(damaged(format!("the link `{link}` cannot stand there")));
+        }
+    }
+    let link = |Linked { place, target }| Link { place, target, bin: BTreeMap::new() };
+    let mut links: Vec<Link> = linked.into_iter().map(link).collect();
+    links.sort();
+    Ok(links)
 }
 
 fn unreadable(text: &str, error: &toml::de::Error) -> Error {
@@ -173,7 +205,7 @@ fn package(entry: Entry) -> Result<(Package, Vec<String>)> {
         (Ecosystem::Cargo, None) => format!("{name}-{version}.crate"),
         _ => return Err(refused("its file has no usable name")),
     };
-    let is_placed = if is_npm { is_place(&entry.place) } else { entry.place.is_empty() };
+    let is_placed = if is_npm { is_place_below(&entry.place) } else { entry.place.is_empty() };
     if !is_placed {
         return Err(refused("its place is none"));
     }

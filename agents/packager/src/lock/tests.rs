@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::LOCK_PACKAGES_MAX;
+use crate::limits::{LOCK_PACKAGES_MAX, LOCK_WANTS_MAX};
 use crate::metadata::Hashes;
-use crate::resolution::{Artifact, BuildRequirement, Built};
+use crate::resolution::{Artifact, BuildRequirement, Built, Link};
 
 fn package(ecosystem: Ecosystem, name: &str, version: &str, dependencies: &[usize]) -> Package {
     let file_name = match ecosystem {
@@ -63,7 +63,12 @@ fn sample() -> Lock {
     std::sync::Arc::make_mut(&mut tree.artifact).size = Some(12);
     let leaf = package(Ecosystem::Npm, "leaf", "1.0.0", &[]);
     let mut lock = Lock::default();
-    let npm = part(&["tree@^2"], vec![leaf, leaf_below, tree]);
+    let mut npm = part(&["tree@^2"], vec![leaf, leaf_below, tree]);
+    npm.resolution.links.push(Link {
+        place: "node_modules/a".to_owned(),
+        target: "packages/a".to_owned(),
+        bin: BTreeMap::new(),
+    });
     lock.parts.insert(Ecosystem::Npm, npm);
     let pypi = part(&["wall>=1.0"], vec![package(Ecosystem::Pypi, "wall", "1.0+local", &[])]);
     lock.parts.insert(Ecosystem::Pypi, pypi);
@@ -119,6 +124,10 @@ direct = true
 hashes = ["sha256:{1}"]
 source = "pypi"
 file = "wall-1.0+local-py3-none-any.whl"
+
+[[link]]
+place = "node_modules/a"
+target = "packages/a"
 "#,
         "a1".repeat(64),
         "b2".repeat(32),
@@ -343,6 +352,11 @@ fn what_a_stranger_wrote_is_refused_with_its_place() {
     refused("node_modules/tree/node_modules/leaf", "node_modules/leaf", "twice");
     refused("node_modules/tree/node_modules/leaf\"", "node_modules/tree\"", "two packages");
     refused("    \"pkg:npm/leaf@1.0.0 node_modules/leaf\",", "\"pkg:npm/leaf@1.0.0\",", "names no");
+    refused("place = \"node_modules/a\"", "place = \"packages/../node_modules/a\"", "stand there");
+    refused("place = \"node_modules/a\"", "place = \"a\"", "stand there");
+    refused("place = \"node_modules/a\"", "place = \"node_modules/leaf\"", "stand there");
+    refused("target = \"packages/a\"", "target = \"\"", "stand there");
+    refused("target = \"packages/a\"", "target = \"\\u001B[2J\"", "stand there");
     refused("wall-1.0+local-py3-none-any.whl", "../wall.whl", "name");
     refused("wall-1.0+local-py3-none-any.whl", ".whl", "name");
     refused("file = ", "place = \"node_modules/wall\"\nfile = ", "place");
@@ -359,9 +373,17 @@ fn what_a_stranger_wrote_is_refused_with_its_place() {
 #[test]
 fn too_much_of_anything_is_refused() {
     let head = "version = 1\n[cargo]\n";
-    let wants: String = (0..30_000).map(|index| format!("\"a{index}\",")).collect();
-    let error = Lock::read(&format!("version = 1\n[npm]\nwants = [{wants}]\n")).expect_err("many");
+    let wants: String = (0..=LOCK_WANTS_MAX).map(|index| format!("\"a{index}\",")).collect();
+    let error =
+        Lock::read(&format!("version = 1\n[npm]\nwants = [{wants}]\n")).err().expect("many");
     assert!(error.message.contains("wants"), "{error:?}");
+    let link =
+        |index: usize| format!("[[link]]\nplace = \"node_modules/a{index}\"\ntarget = \"a\"\n");
+    let links: String = (0..=LOCK_PACKAGES_MAX).map(link).collect();
+    let error = Lock::read(&format!("version = 1\n[npm]\n{links}")).err().expect("many");
+    assert!(error.message.contains("links"), "{error:?}");
+    let error = Lock::read(&format!("{head}{}", link(0))).err().expect("links are npm's");
+    assert!(error.message.contains("links"), "{error:?}");
     let entry = |index: usize| {
         let digest = "0".repeat(64);
         format!(

@@ -7,9 +7,28 @@ use pep508_rs::Requirement;
 use crate::manifest::address;
 use crate::manifest::package_json::named::told;
 use crate::manifest::package_json::{Override, RootManifest};
+use crate::resolve::npm::Local;
 
-/// The lines of a package.json.
-pub(crate) fn of_npm(root: &RootManifest) -> Vec<String> {
+/// The lines of a package.json, and of the project's own packages.
+pub(crate) fn of_npm(root: &RootManifest, locals: Vec<String>) -> Vec<String> {
+    let mut lines = of_manifest(root);
+    lines.extend(locals);
+    sorted(lines)
+}
+
+/// The lines of packages of the project's own, each with the directory that it is about. Their versions are not in them: whether
+/// one still fits is looked at where a lock is followed, and a release makes no lock stale.
+pub(crate) fn of_npm_locals<'l>(locals: impl Iterator<Item = &'l Local>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for Local { place, name, manifest, is_workspace, .. } in locals {
+        let kind = if *is_workspace { "member" } else { "directory" };
+        lines.push(format!("{kind} {place} {name}"));
+        lines.extend(of_manifest(manifest).iter().map(|line| format!("{place}: {line}")));
+    }
+    lines
+}
+
+fn of_manifest(root: &RootManifest) -> Vec<String> {
     let tables = [
         ("", &root.dependencies),
         ("dev ", &root.dev_dependencies),
@@ -23,7 +42,7 @@ pub(crate) fn of_npm(root: &RootManifest) -> Vec<String> {
     lines.extend(root.optional_peers.iter().map(|name| format!("optional-peer {name}")));
     lines.extend(root.workspaces.iter().map(|pattern| format!("workspace {pattern}")));
     overrides(&root.overrides, "override", &mut lines);
-    sorted(lines)
+    lines
 }
 
 /// Rules inside each other are as deep as a manifest may be nested.

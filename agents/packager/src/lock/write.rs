@@ -96,6 +96,11 @@ pub(super) fn render(parts: &BTreeMap<Ecosystem, PartView<'_>>) -> Result<Option
             entry(&mut text, *ecosystem, index, part.resolution, &purls);
         }
     }
+    for link in parts.values().flat_map(|part| &part.resolution.links) {
+        text.push_str("\n[[link]]\n");
+        line(&mut text, "place", &link.place);
+        line(&mut text, "target", &link.target);
+    }
     match text.len() > LOCK_BYTES_MAX {
         true => Err(unwritable(&format!("it would have {} bytes", text.len()))),
         false => Ok(Some(text)),
@@ -108,8 +113,9 @@ fn unwritable(problem: &str) -> Error {
 
 /// What a reader would refuse is not written.
 fn check(part: &PartView<'_>) -> Result<()> {
-    let packages = &part.resolution.packages;
-    let mut texts = part.wants.iter().chain(packages.iter().flat_map(|package| {
+    let Resolution { packages, links, .. } = part.resolution;
+    let of_links = links.iter().flat_map(|link| [&link.place, &link.target]);
+    let mut texts = part.wants.iter().chain(of_links).chain(packages.iter().flat_map(|package| {
         let bin = package.bin.iter().flat_map(|(name, path)| [name, path]);
         bin.chain(&package.extras).chain(&package.scripts).chain([
             &package.version,
@@ -138,7 +144,7 @@ fn check(part: &PartView<'_>) -> Result<()> {
         };
         return Err(unwritable(&problem));
     }
-    let (packages, wants) = (packages.len(), part.wants.len());
+    let (packages, wants) = (packages.len().max(links.len()), part.wants.len());
     if packages > LOCK_PACKAGES_MAX || wants > LOCK_WANTS_MAX {
         return Err(unwritable(&format!("{packages} packages for {wants} wants are too many")));
     }

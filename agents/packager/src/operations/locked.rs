@@ -70,11 +70,7 @@ impl Locked {
         for Wanted { ecosystem, wants, target } in wanted {
             let found = plan.resolutions.iter().find(|one| one.ecosystem == *ecosystem);
             let Some(resolution) = found else { continue };
-            match resolution.links.is_empty() {
-                true => parts.put(PartView { wants, target, resolution }),
-                // A lock without them would install something else.
-                false => parts.take(*ecosystem),
-            }
+            parts.put(PartView { wants, target, resolution });
         }
         match (parts.render()?, &self.text) {
             (Some(after), before) => edit(FILE, before.as_deref(), after),

@@ -77,16 +77,22 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
     let named = archives::named_by(&root, &locals);
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
+    let lines = lock::of_npm(&written, lock::of_npm_locals(locals.iter()));
+    // A member that is changed asks for something else afterwards.
+    let others = locals.iter().filter(|local| member.is_empty() || local.place != member);
+    let mut locked_locals = lock::of_npm_locals(others);
     let wanted = Wanted { root, locals, named };
-    let lines = lock::of_npm(&written);
     let (resolution, is_locked, of_files) =
         resolution(task, project, asked, wanted, (&lines, &target), began)?;
     preconditions.extend(of_files);
     asked.check_update(&resolution)?;
     let of_root = if member.is_empty() { remove } else { &[] };
     let after = edited(before.as_deref(), add, of_root, &resolution)?;
+    if let Some(change) = &of_member {
+        locked_locals.extend(lock::of_npm_locals(change.after(project, &resolution)?.iter()));
+    }
     let wants = match &after {
-        Some(text) => lock::of_npm(&package_json::read(MANIFEST, text)?),
+        Some(text) => lock::of_npm(&package_json::read(MANIFEST, text)?, locked_locals),
         None => Vec::new(),
     };
     let mut warnings = resolution.warnings.clone();
@@ -171,16 +177,10 @@ fn resolution(
     began: Instant,
 ) -> Result<(Resolution, bool, Vec<Precondition>), ResolveError> {
     let fits = |part: &Part| part.target == target;
-    // A lock holds no links, and so no packages of the project itself.
-    let locked = match wanted.locals.is_empty() {
-        true => asked.as_locked(task, Ecosystem::Npm, lines, &fits)?,
-        false if task.choices.frozen => return Err(lock::unsupported().into()),
-        false => None,
-    };
+    let locked = asked.as_locked(task, Ecosystem::Npm, lines, &fits)?;
     let has_lock = locked.is_some();
     if let Some(locked) = locked
-        && let Some(resolution) =
-            archives::place_locked(locked, project, (&wanted.root, &wanted.named))?
+        && let Some(resolution) = archives::place_locked(locked, project, &wanted)?
     {
         return Ok((resolution, true, Vec::new()));
     }

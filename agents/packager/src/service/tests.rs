@@ -165,7 +165,7 @@ fn what_a_watched_project_was_set_to_is_gone_when_it_is_watched_no_more() {
 }
 
 #[test]
-fn frozen_with_packages_of_its_own_says_that_no_lock_can_have_them() {
+fn frozen_with_packages_of_its_own_needs_a_lock_of_them() {
     let scratch = Scratch::new();
     let manifest = r#"{"workspaces": ["packages/*"]}"#;
     std::fs::create_dir_all(scratch.path("project/packages/a")).expect("a directory");
@@ -175,7 +175,7 @@ fn frozen_with_packages_of_its_own_says_that_no_lock_can_have_them() {
     request.setting.options.frozen = true;
     let packager = scratch.packager();
     let answer: Result<crate::api::PlanAnswer> = scratch.ask(&packager, "pkg.plan", &request);
-    assert_eq!(answer.expect_err("a refusal").code, "lock-unsupported");
+    assert_eq!(answer.expect_err("a refusal").code, "lock-missing");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use url::Url;
 
 use super::super::named::{copied, file_of, kept, sha512_of, whole_path};
 use super::super::{Asked, Task};
+use super::Wanted;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::foreign;
@@ -309,10 +310,15 @@ impl Finder<'_> {
 pub(super) fn place_locked(
     mut resolution: Resolution,
     project: &Project,
-    (root, named): (&RootManifest, &BTreeSet<String>),
+    Wanted { root, locals, named }: &Wanted,
 ) -> Result<Option<Resolution>> {
-    if !npm::is_of(root, &resolution) {
+    if !npm::is_of(root, locals, &resolution) {
         return Ok(None);
+    }
+    // What commands the project's own packages have is theirs to say.
+    for link in &mut resolution.links {
+        let own = locals.iter().find(|local| local.place == link.target);
+        link.bin = own.map(|local| local.manifest.bin.clone()).unwrap_or_default();
     }
     let is_archive = |package: &&mut Package| package.artifact.source.is_some();
     let mut warnings = Vec::new();

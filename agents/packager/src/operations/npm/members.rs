@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ENVIRONMENT, MANIFEST, changed, written};
+use super::{ENVIRONMENT, MANIFEST, changed, own, written};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::package_json::named;
 use crate::operations::{Asked, edit, read_text};
@@ -46,8 +46,22 @@ impl<'a> Change<'a> {
         Ok(Self { place, file, before, add, remove })
     }
 
-    /// The edit of its manifest, once the versions are known: of each package that is the nearest one upwards, as node looks.
+    /// The edit of its manifest, once the versions are known.
     pub(super) fn edit(&self, resolution: &Resolution) -> Result<Option<FileEdit>> {
+        match self.written(resolution)? {
+            Some(after) => edit(&self.file, Some(&self.before), after),
+            None => Ok(None),
+        }
+    }
+
+    /// What it is afterwards.
+    pub(super) fn after(&self, project: &Project, resolution: &Resolution) -> Result<[Local; 1]> {
+        let text = self.written(resolution)?;
+        Ok([own::described(project, self.place, text.as_ref().unwrap_or(&self.before))?])
+    }
+
+    /// Its manifest with the versions that were found, of each package that is the nearest one upwards, as node looks.
+    fn written(&self, resolution: &Resolution) -> Result<Option<String>> {
         let mut versions = HashMap::new();
         for spec in &self.add {
             let name = spec.name.as_str();
@@ -68,9 +82,6 @@ impl<'a> Change<'a> {
             }
         }
         let before = (self.file.as_str(), Some(self.before.as_str()));
-        match written(before, &self.add, self.remove, &versions)? {
-            Some(after) => edit(&self.file, Some(&self.before), after),
-            None => Ok(None),
-        }
+        written(before, &self.add, self.remove, &versions)
     }
 }

@@ -99,14 +99,26 @@ fn read(project: &Project, place: &str, is_workspace: bool) -> Result<Option<Loc
         false => read_outside(&project.path().join(&path))?,
     };
     let Some(text) = text else { return Ok(None) };
-    let manifest = package_json::read(&path, &text)?;
+    Ok(Some(Local { is_workspace, is_inside, ..of_text(place, &text)? }))
+}
+
+/// A workspace as it is with this text.
+pub(super) fn described(project: &Project, place: &str, text: &str) -> Result<Local> {
+    let mut local = of_text(place, text)?;
+    settle(project, place, &mut local.manifest)?;
+    Ok(local)
+}
+
+fn of_text(place: &str, text: &str) -> Result<Local> {
+    let path = format!("{place}/{MANIFEST}");
+    let manifest = package_json::read(&path, text)?;
     let folder = place.rsplit('/').next().unwrap_or(place).to_owned();
     let name = manifest.name.clone().unwrap_or(folder);
     check_name(crate::ecosystem::Ecosystem::Npm, &name).map_err(|error| {
         let message = format!("`{path}`: {}", error.message);
         Error::new(Kind::Failed, "manifest-invalid", message)
     })?;
-    Ok(Some(Local { place: place.to_owned(), name, manifest, is_workspace, is_inside }))
+    Ok(Local { place: place.to_owned(), name, manifest, is_workspace: true, is_inside: true })
 }
 
 /// A package.json of another project, which is only looked at for its name, version and commands. Nobody vouches for what

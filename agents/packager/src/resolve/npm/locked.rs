@@ -1,34 +1,172 @@
-//! Whether a tree that somebody locked is one that the project asks for, as far as its own manifest can tell: each of its dependencies ends
-//! at the package that it names. What packages ask of each other stands in no lock.
+//! Whether a tree that somebody locked is one that the project asks for, as far as its own manifests can tell: each of their dependencies
+//! ends at the package that it names, and links lead to the project's own packages. What packages ask of each other stands in no lock.
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::overrides::Rules;
+use super::Local;
+use super::overrides::{RuleId, Rules};
 use super::want::Want;
-use crate::manifest::package_json::named::named;
+use crate::install::npm::environments;
+use crate::manifest::package_json::named::{FILE, named};
 use crate::manifest::package_json::{Override, RootManifest};
 use crate::metadata::npm::Dependencies;
-use crate::resolution::{Package, Resolution};
+use crate::resolution::{Link, Package, Resolution};
 use agents_versions::npm::Version;
 
 /// Where the packages stand that the project's own dependencies find.
 const TOP: &str = "node_modules/";
 
-/// Whether a locked tree is what the manifest asks for. Where a rule puts something in the place of dependencies that is of no registry
+/// Whether a locked tree is what the manifests ask for. Where a rule puts something in the place of dependencies that is of no registry
 /// this cannot be told, since a lock does not say who asked for what.
-pub(crate) fn is_of(root: &RootManifest, resolution: &Resolution) -> bool {
+pub(crate) fn is_of(root: &RootManifest, locals: &[Local], resolution: &Resolution) -> bool {
     if replaces_by_named(&root.overrides, root) {
         return false;
     }
-    let stands = resolution.packages.iter();
-    let stands = stands.filter_map(|package| Some((package.place.strip_prefix(TOP)?, package)));
-    let top: HashMap<&str, &Package> = stands.collect();
-    let names: BTreeSet<&String> = tables(root).into_iter().flat_map(Dependencies::keys).collect();
-    let rules = Rules::new(root);
-    names.into_iter().all(|name| match top.get(name.as_str()) {
-        Some(package) => is_found(root, &rules, name, package),
-        None => may_lack(root, name),
-    })
+    let tree = Tree::new(root, locals, resolution);
+    let linked: BTreeSet<&str> = resolution.links.iter().map(|link| link.target.as_str()).collect();
+    // What nothing links to has nothing there.
+    let mut standing = locals.iter().filter(|it| it.is_inside && linked.contains(&*it.place));
+    tree.is_within(resolution)
+        && resolution.links.iter().all(|link| tree.is_link(link))
+        && locals.iter().filter(|it| it.is_workspace).all(|it| tree.has_workspace(it))
+        && tree.finds_all(None, root)
+        && standing.all(|local| tree.finds_all(Some(local), &local.manifest))
+}
+
+/// What stands at a place.
+#[derive(Clone, Copy)]
+enum Stands<'t> {
+    Package(&'t Package),
+    Link(&'t Link),
+}
+
+/// A locked tree, and what the project has.
+struct Tree<'t> {
+    at: HashMap<&'t str, Stands<'t>>,
+    locals: HashMap<&'t str, &'t Local>,
+    rules: Rules,
+}
+
+impl<'t> Tree<'t> {
+    fn new(root: &RootManifest, locals: &'t [Local], resolution: &'t Resolution) -> Self {
+        let packages = resolution.packages.iter();
+        let packages = packages.map(|it| (it.place.as_str(), Stands::Package(it)));
+        let links = resolution.links.iter().map(|it| (it.place.as_str(), Stands::Link(it)));
+        Self {
+            at: packages.chain(links).collect(),
+            locals: locals.iter().map(|local| (local.place.as_str(), local)).collect(),
+            rules: Rules::new(root),
+        }
+    }
+
+    /// Whether it puts nothing into other directories than the project's own and those of its packages.
+    fn is_within(&self, resolution: &Resolution) -> bool {
+        environments(resolution).into_iter().all(|environment| {
+            let above = environment.rsplit_once('/').map(|(above, _)| above);
+            above.is_none_or(|place| self.locals.get(place).is_some_and(|local| local.is_inside))
+        })
+    }
+
+    /// Whether a link leads to a package of the project's own, or up to the one that it stands in, where what is nested would have no end.
+    fn is_link(&self, link: &Link) -> bool {
+        let folder = |place: &'_ str| place.rsplit_once(TOP).map(|(_, folder)| folder.to_owned());
+        let is_up = || {
+            let rest = link.place.strip_prefix(link.target.as_str());
+            matches!(self.at.get(link.target.as_str()), Some(Stands::Package(_)))
+                && rest.is_some_and(|rest| rest.starts_with('/'))
+                && folder(&link.place) == folder(&link.target)
+        };
+        self.locals.contains_key(link.target.as_str()) || is_up()
+    }
+
+    /// Whether a workspace stands where everybody finds it.
+    fn has_workspace(&self, local: &Local) -> bool {
+        let stands = self.at.get(format!("{TOP}{}", local.name).as_str());
+        matches!(stands, Some(Stands::Link(link)) if link.target == local.place)
+    }
+
+    /// Whether a manifest, the root's or that of a package of the project's own, finds what it asks for.
+    fn finds_all(&self, local: Option<&Local>, manifest: &RootManifest) -> bool {
+        let names: BTreeSet<&String> =
+            tables(manifest).into_iter().flat_map(Dependencies::keys).collect();
+        let rule = self.rules.root().map(|rule| match local {
+            Some(local) => self.rules.for_edge(rule, &local.name, None),
+            None => rule,
+        });
+        let place = local.map_or("", |local| &local.place);
+        // Only the project's own members are worked on.
+        let is_mine = local.is_none_or(|local| local.is_workspace);
+        names.into_iter().all(|name| match self.nearest(place, name) {
+            Some(Stands::Package(package)) => self.is_found(manifest, rule, name, package),
+            Some(Stands::Link(link)) => self.is_led(manifest, rule, name, link),
+            None => may_lack(manifest, name) || !is_mine && is_development(manifest, name),
+        })
+    }
+
+    /// What node finds under a name, from a directory upwards.
+    fn nearest(&self, place: &str, name: &str) -> Option<Stands<'t>> {
+        let mut directory = place;
+        loop {
+            if directory.is_empty() {
+                return self.at.get(format!("{TOP}{name}").as_str()).copied();
+            }
+            let found = self.at.get(format!("{directory}/{TOP}{name}").as_str());
+            if let Some(found) = found {
+                return Some(*found);
+            }
+            directory = directory.rsplit_once('/').map_or("", |(above, _)| above);
+        }
+    }
+
+    /// What a manifest wants under a name, with the project's rules.
+    fn want(&self, rule: Option<RuleId>, name: &str, declared: &str) -> Want {
+        let want = Want::parse(declared);
+        let replaced = rule.and_then(|rule| {
+            self.rules.replacement(self.rules.for_edge(rule, name, want.range()), name)
+        });
+        replaced.map_or(want, |text| Want::parse(&text))
+    }
+
+    /// Whether a package is the one that a manifest means by a name.
+    fn is_found(
+        &self,
+        manifest: &RootManifest,
+        rule: Option<RuleId>,
+        name: &str,
+        package: &Package,
+    ) -> bool {
+        let Some(declared) = manifest.declared(name) else { return false };
+        let source = package.artifact.source.as_deref();
+        if named(declared).is_some() {
+            return source == Some(declared);
+        }
+        let want = self.want(rule, name, declared);
+        let version = Version::parse_loose(&package.version).ok();
+        let is_right = want.package(name) == package.name && want.accepts(version.as_ref());
+        source.is_none() && is_right
+    }
+
+    /// Whether a link leads to what a manifest means by a name.
+    fn is_led(
+        &self,
+        manifest: &RootManifest,
+        rule: Option<RuleId>,
+        name: &str,
+        link: &Link,
+    ) -> bool {
+        let Some(local) = self.locals.get(link.target.as_str()) else { return false };
+        let Some(declared) = manifest.declared(name) else { return false };
+        if named(declared).is_some() {
+            return declared.strip_prefix(FILE) == Some(&*local.place);
+        }
+        let version = local.manifest.version.as_deref();
+        let version = version.and_then(|text| Version::parse_loose(text).ok());
+        match self.want(rule, name, declared) {
+            // These are of a registry, whatever the project has.
+            Want::Alias { .. } | Want::Tag(_) => false,
+            want => want.accepts(version.as_ref()),
+        }
+    }
 }
 
 /// Whether a manifest asks at this place for another package than the one of this name.
@@ -68,19 +206,6 @@ fn may_lack(root: &RootManifest, name: &str) -> bool {
     is_asked(&root.optional_dependencies) || !is_needed
 }
 
-/// Whether a package is the one that the project means by a name.
-fn is_found(root: &RootManifest, rules: &Rules, name: &str, package: &Package) -> bool {
-    let Some(declared) = root.declared(name) else { return false };
-    let source = package.artifact.source.as_deref();
-    if named(declared).is_some() {
-        return source == Some(declared);
-    }
-    let want = Want::parse(declared);
-    let replaced = rules
-        .root()
-        .and_then(|top| rules.replacement(rules.for_edge(top, name, want.range()), name));
-    let want = replaced.map_or(want, |text| Want::parse(&text));
-    let version = Version::parse_loose(&package.version).ok();
-    let is_right = want.package(name) == package.name && want.accepts(version.as_ref());
-    source.is_none() && is_right
+fn is_development(manifest: &RootManifest, name: &str) -> bool {
+    manifest.dev_dependencies.contains_key(name)
 }

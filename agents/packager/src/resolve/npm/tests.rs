@@ -15,7 +15,7 @@ use crate::metadata::aged::{Aged, Limit};
 use crate::metadata::npm::Metadata;
 use crate::options::Moment;
 use crate::resolve::ResolveError;
-use crate::resolve::npm::{Order, Preferred, resolve};
+use crate::resolve::npm::{Order, Preferred, is_of, resolve};
 
 /// Resolves and compares the places, one `place name@version` a line, in the order of places.
 #[track_caller]
@@ -39,6 +39,7 @@ fn check_own(universe: &str, wanted: &str, locals: &str, expected: &[&str]) {
         .map(|link| format!("{} -> {}", link.place.replace("node_modules/", ""), link.target));
     lines.extend(links);
     assert_eq!(lines, expected, "{wanted} with {locals}");
+    assert!(is_of(&request.root, &request.locals, &resolution), "what is locked is followed");
 }
 
 #[track_caller]

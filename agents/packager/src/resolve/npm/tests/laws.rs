@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::metadata::npm::{AtHand, Edition, Metadata, Packument};
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
-use crate::resolve::npm::{Order, Preferred, resolve};
+use crate::resolve::npm::{Order, Preferred, is_of, resolve};
 use agents_versions::npm::{Range, Version};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -62,6 +62,7 @@ fn lookup<'a>(tree: &BTreeMap<&str, &'a Package>, place: &str, name: &str) -> Op
 }
 
 fn judge(universe: &Universe, wanted: &str, resolution: &Resolution) -> Result<(), TestCaseError> {
+    prop_assert!(is_of(&root(wanted), &[], resolution), "what is locked is not followed");
     let tree: BTreeMap<&str, &Package> =
         resolution.packages.iter().map(|one| (one.place.as_str(), one)).collect();
     prop_assert_eq!(tree.len(), resolution.packages.len(), "a place is used twice");

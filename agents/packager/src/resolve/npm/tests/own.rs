@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::universe::{self, Universe, request, root};
 use crate::resolution::Resolution;
 use crate::resolve::ResolveError;
-use crate::resolve::npm::{Local, resolve};
+use crate::resolve::npm::{Local, is_of, resolve};
 use agents_versions::npm::{Range, Version};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "w"];
@@ -77,6 +77,13 @@ proptest! {
             Err(ResolveError::Conflict(_)) => return Ok(()),
             Err(ResolveError::Other(error)) => return Err(TestCaseError::fail(error.message)),
         };
+        // Where something optional is left out, what stands there instead is nobody's wish.
+        let is_whole = resolution.warnings.iter().all(|one| !one.contains("left out"));
+        let is_followed = is_of(&request.root, &request.locals, &resolution);
+        prop_assert!(is_followed || !is_whole, "what is locked is not followed: {:?}", resolution.warnings);
+        let mut lame = resolution.clone();
+        lame.links.retain(|link| link.target != "own/w");
+        prop_assert!(!is_of(&request.root, &request.locals, &lame), "a workspace is not linked");
         let tree = tree(&resolution, &request.locals);
         let fits = |place: &str, name: &str, want: &str| {
             found(&tree, place, name).is_some_and(|(_, version)| {

@@ -8,7 +8,7 @@ use crate::manifest::package_json;
 use crate::metadata::npm::Dependencies;
 use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
-use crate::resolve::npm::resolve;
+use crate::resolve::npm::{is_of, resolve};
 
 /// What node finds for a name from inside a package.
 fn found<'a>(tree: &BTreeMap<&str, &'a Package>, place: &str, name: &str) -> Option<&'a Package> {
@@ -92,6 +92,10 @@ fn recorded_projects_have_the_edges_that_npm_gives_them() {
         match resolve(&request, &universe) {
             Ok(resolution) => {
                 let edges = edges(&universe, &request.root, &resolution);
+                assert!(
+                    is_of(&request.root, &[], &resolution),
+                    "{name}: what is locked is followed"
+                );
                 let lacks: Vec<&String> = expected.difference(&edges).collect();
                 let more: Vec<&String> = edges.difference(&expected).collect();
                 assert!(

@@ -1,0 +1,139 @@
+//! Workspaces of npm in `bolide.lock`: a clone gets the same tree, and a lock that leads elsewhere is not followed.
+
+use super::packages::Npm;
+use super::world::World;
+
+const FILES: [&str; 4] =
+    ["package.json", "packages/a/package.json", "packages/b/package.json", "bolide.lock"];
+const A: &str = r#"{"name": "a", "version": "1.0.0", "bin": "a.js", "dependencies": {"b": "^2.0.0", "leaf": "1.0.0"}}"#;
+const B: &str = r#"{"name": "b", "version": "2.1.0", "dependencies": {"tree": "*"}}"#;
+
+/// A root that wants `leaf`, a member that wants another `leaf` and the other member, and that one.
+fn author() -> World {
+    let world = World::new();
+    let root =
+        r#"{"name": "demo", "workspaces": ["packages/*"], "dependencies": {"leaf": "^1.1"}}"#;
+    world.file("package.json", root);
+    world.file("packages/a/package.json", A);
+    world.file("packages/a/a.js", "#!/usr/bin/env node\n");
+    world.file("packages/b/package.json", B);
+    world.bolide(&["install"]).succeeds();
+    world
+}
+
+/// What a colleague has after cloning, where the registry has newer versions.
+fn clone_of(author: &World) -> World {
+    let world = World::new();
+    for file in FILES {
+        world.file(file, &author.read(file));
+    }
+    world.file("packages/a/a.js", "#!/usr/bin/env node\n");
+    let leaf = |version| Npm { name: "leaf", version, dependencies: &[] };
+    world.registry.npm(&[
+        leaf("1.0.0"),
+        leaf("1.1.0"),
+        leaf("1.2.0"),
+        leaf("2.0.0"),
+        leaf("2.1.0"),
+    ]);
+    world
+}
+
+fn listed(world: &World) -> String {
+    world.bolide(&["list"]).succeeds().stdout
+}
+
+fn leads_to(world: &World, link: &str) -> String {
+    std::fs::read_link(world.project().join(link)).unwrap().display().to_string()
+}
+
+#[test]
+fn a_clone_of_a_workspace_gets_what_was_locked() {
+    let author = author();
+    let lock = author.read("bolide.lock");
+    assert!(lock.contains("place = \"node_modules/a\"\ntarget = \"packages/a\"\n"), "{lock}");
+    assert!(lock.contains("place = \"packages/a/node_modules/leaf\""), "{lock}");
+    let again = author.bolide(&["install", "--frozen", "--json"]).succeeds().json();
+    assert!(again["transaction"].is_null(), "{again}");
+    let world = clone_of(&author);
+    world.bolide(&["install", "--frozen"]).succeeds();
+    assert_eq!(world.registry.asked("/leaf"), 0, "no metadata is needed");
+    assert_eq!(listed(&world), listed(&author));
+    assert_eq!(world.read("bolide.lock"), lock);
+    assert_eq!(leads_to(&world, "node_modules/a"), "../packages/a");
+    assert!(world.project().join("node_modules/.bin/a").exists());
+    world.run("npm", &["ls", "--all"]).succeeds();
+    // Without it, a clone has the newest.
+    let world = clone_of(&author);
+    std::fs::remove_file(world.project().join("bolide.lock")).unwrap();
+    world.bolide(&["install"]).succeeds();
+    assert_ne!(world.read("bolide.lock"), lock);
+}
+
+#[test]
+fn what_members_ask_for_is_part_of_the_lock_and_their_versions_only_where_they_count() {
+    let author = author();
+    let lock = author.read("bolide.lock");
+    let frozen = || author.bolide(&["install", "--frozen"]);
+    author.file("packages/b/package.json", &B.replace("2.1.0", "2.2.0"));
+    frozen().succeeds();
+    assert_eq!(author.read("bolide.lock"), lock);
+    // No longer what its neighbour wants.
+    author.file("packages/b/package.json", &B.replace("2.1.0", "3.0.0"));
+    frozen().fails(1, &["no npm package named `b`"]);
+    author.file("packages/b/package.json", &B.replace("\"*\"", "\"^1\""));
+    frozen().fails(4, &["packages/b: tree@^1", "packages/b: tree@*"]);
+    author.bolide(&["install"]).succeeds();
+    frozen().succeeds();
+    author.file("packages/c/package.json", r#"{"name": "c"}"#);
+    frozen().fails(4, &["member packages/c c"]);
+    author.bolide(&["install"]).succeeds();
+    frozen().succeeds();
+    // A change of a member from its own directory locks what it asks for then.
+    author.bolide(&["add", "npm:leaf@2", "--dir", "packages/c", "--yes"]).succeeds();
+    frozen().succeeds();
+    let of_c = "\"packages/c: leaf@";
+    assert!(author.read("bolide.lock").contains(of_c));
+    author.bolide(&["remove", "npm:leaf", "--dir", "packages/c", "--yes"]).succeeds();
+    frozen().succeeds();
+    assert!(!author.read("bolide.lock").contains(of_c));
+}
+
+#[test]
+fn a_lock_that_leads_elsewhere_is_not_followed() {
+    let author = author();
+    let lock = author.read("bolide.lock");
+    let to_a = "target = \"packages/a\"";
+    let leaf = "place = \"packages/a/node_modules/leaf\"";
+    for (from, to) in [
+        (to_a, "target = \"../elsewhere\""),
+        (to_a, "target = \"packages/b\""),
+        (to_a, "target = \"node_modules/leaf\""),
+        ("place = \"node_modules/a\"", "place = \"node_modules/other\""),
+        (leaf, "place = \"src/node_modules/leaf\""),
+        (leaf, "place = \"packages/b/node_modules/leaf\""),
+    ] {
+        assert_eq!(lock.matches(from).count(), 1, "{from}: {lock}");
+        let world = clone_of(&author);
+        world.file("bolide.lock", &lock.replace(from, to));
+        // What is decided anew prefers what is locked, and is that but for where it stands.
+        world.bolide(&["install"]).succeeds();
+        assert_eq!(leads_to(&world, "node_modules/a"), "../packages/a", "{to}");
+        assert!(world.project().join("packages/a/node_modules/leaf").is_dir(), "{to}");
+        assert!(!world.project().join("src").exists());
+        world.run("npm", &["ls", "--all"]).succeeds();
+    }
+    for (from, to) in [
+        (to_a, "target = \"\""),
+        ("place = \"node_modules/a\"", "place = \"packages/a\""),
+        ("place = \"node_modules/a\"", "place = \"node_modules/leaf\""),
+        ("place = \"node_modules/a\"", "place = \"../x/node_modules/a\""),
+        (leaf, "place = \"packages/../../node_modules/leaf\""),
+        (to_a, "target = \"packages/a\\u001b\""),
+    ] {
+        let world = clone_of(&author);
+        world.file("bolide.lock", &lock.replace(from, to));
+        world.bolide(&["install"]).fails(6, &["bolide.lock"]);
+        assert!(!world.project().join("node_modules").exists(), "{to}");
+    }
+}
