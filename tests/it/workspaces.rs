@@ -100,6 +100,56 @@ fn what_members_ask_for_is_part_of_the_lock_and_their_versions_only_where_they_c
 }
 
 #[test]
+fn a_registrys_package_never_stands_for_a_workspace_that_does() {
+    let author = author();
+    let lock = author.read("bolide.lock");
+    // A stranger publishes what the workspace calls its own, and adds it to the lock where only one member finds it.
+    let b = |version| Npm { name: "b", version, dependencies: &[] };
+    author.registry.npm(&[b("2.0.5")]);
+    let manifest = author.read("packages/a/package.json");
+    author.file("packages/a/package.json", &manifest.replace("\"b\": \"^2.0.0\", ", ""));
+    author.file("packages/b/package.json", &B.replace("2.1.0", "3.0.0"));
+    author.bolide(&["add", "npm:b@2.0.5", "--dir", "packages/a", "--yes"]).succeeds();
+    let of_stranger = author.read("bolide.lock");
+    let start = of_stranger.find("[[package]]\npurl = \"pkg:npm/b@2.0.5\"").expect("locked");
+    let end = of_stranger[start..].find("\n\n").map_or(of_stranger.len(), |at| start + at);
+    let entry = &of_stranger[start..end];
+    assert!(entry.contains("packages/a/node_modules/b"), "{entry}");
+    for arguments in
+        [&["install"][..], &["update", "npm:tree", "--yes"], &["add", "npm:tree", "--yes"]]
+    {
+        let world = clone_of(&author);
+        world.registry.npm(&[b("2.0.5")]);
+        world.file("packages/a/package.json", A);
+        world.file("packages/b/package.json", B);
+        world.file("bolide.lock", &format!("{lock}\n{entry}\n"));
+        world.bolide(arguments).succeeds();
+        assert!(!world.project().join("packages/a/node_modules/b").exists(), "{arguments:?}");
+    }
+    let world = clone_of(&author);
+    world.registry.npm(&[b("2.0.5")]);
+    world.file("packages/a/package.json", A);
+    world.file("packages/b/package.json", B);
+    world.file("bolide.lock", &format!("{lock}\n{entry}\n"));
+    world.bolide(&["install", "--frozen"]).fails(4, &["pkg:npm/b@2.0.5"]);
+}
+
+#[test]
+fn what_a_member_no_longer_names_is_no_longer_locked() {
+    let world = World::new();
+    world.file("package.json", r#"{"name": "demo", "workspaces": ["packages/*"]}"#);
+    world.file("libs/lib/package.json", r#"{"name": "lib", "dependencies": {"leaf": "1"}}"#);
+    let a = r#"{"name": "a", "dependencies": {"lib": "file:../../libs/lib", "leaf": "^1\t"}}"#;
+    world.file("packages/a/package.json", a);
+    world.bolide(&["install"]).succeeds();
+    world.bolide(&["install", "--frozen"]).succeeds();
+    assert!(world.read("bolide.lock").contains("directory libs/lib lib"));
+    world.bolide(&["remove", "npm:lib", "--dir", "packages/a", "--yes"]).succeeds();
+    world.bolide(&["install", "--frozen"]).succeeds();
+    assert!(!world.read("bolide.lock").contains("libs/lib"));
+}
+
+#[test]
 fn a_lock_that_leads_elsewhere_is_not_followed() {
     let author = author();
     let lock = author.read("bolide.lock");
@@ -112,6 +162,10 @@ fn a_lock_that_leads_elsewhere_is_not_followed() {
         ("place = \"node_modules/a\"", "place = \"node_modules/other\""),
         (leaf, "place = \"src/node_modules/leaf\""),
         (leaf, "place = \"packages/b/node_modules/leaf\""),
+        // In what is linked, in what is not there, and where nobody asks for it.
+        (leaf, "place = \"node_modules/a/node_modules/leaf\""),
+        (leaf, "place = \"node_modules/gone/node_modules/leaf\""),
+        ("place = \"node_modules/a\"", "place = \"node_modules/tree/node_modules/x\""),
     ] {
         assert_eq!(lock.matches(from).count(), 1, "{from}: {lock}");
         let world = clone_of(&author);

@@ -420,6 +420,8 @@ pub const WORKSPACE_DIRECTORIES_MAX: usize = 10_000;
 
 /// Directories above a place in which its project is looked for: deeper than people nest them.
 pub const ANCESTORS_MAX: usize = 64;
+/// Bytes of the machine's lists of people and of groups; larger ones are of a directory service, which is not asked.
+pub const ACCOUNTS_BYTES_MAX: u64 = 1 << 20;
 
 /// How often a caller who approved any plan gets a new one because somebody else was quicker.
 pub const REPLANS_MAX: usize = 8;

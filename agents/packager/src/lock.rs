@@ -33,6 +33,9 @@ pub const FILE: &str = "bolide.lock";
 /// The version of the format.
 pub const VERSION: u32 = 1;
 
+/// The version of a lock with links, which programs that know the first one only would take for damaged.
+pub const VERSION_WITH_LINKS: u32 = 2;
+
 /// Everything that the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{ANCESTORS_MAX, MANIFEST_BYTES_MAX};
+use crate::limits::{ACCOUNTS_BYTES_MAX, ANCESTORS_MAX, MANIFEST_BYTES_MAX};
 use crate::lock;
 use crate::manifest::package_json::patterns::Patterns;
 use crate::manifest::{cargo_toml, package_json, pyproject};
@@ -135,7 +135,7 @@ fn is_member(of: &str, project: &Path, found: &Found) -> Error {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &str) -> String {
+pub fn quoted(path: &str) -> String {
     let is_plain =
         |character: char| character.is_ascii_alphanumeric() || "/._-+".contains(character);
     match path.chars().all(is_plain) {
@@ -182,6 +182,9 @@ fn root_of_npm(place: &Path, way: Way<'_>) -> Result<Option<Found>> {
             Err(_) if way.is_far() && !text.contains(WORKSPACES) => continue,
             Err(error) => return Err(error),
         };
+        // What leads out names nothing below.
+        let is_below = |pattern: &String| !(way.is_far() && pattern.starts_with(".."));
+        let patterns: Vec<String> = patterns.into_iter().filter(is_below).collect();
         if patterns.is_empty() {
             continue;
         }
@@ -238,7 +241,14 @@ impl<'a> Way<'a> {
                 return Ok(None);
             }
         }
-        Ok(read(path).ok().flatten())
+        // What those can read who share the directory may be the workspace's root.
+        let hands = |path: &Path| path.metadata().ok().map(|it| (it.uid(), it.gid()));
+        let shared = hands(place).zip(path.parent().and_then(hands));
+        let is_theirs = shared.is_some_and(|(own, above)| own.0 == above.0 || own.1 == above.1);
+        match read(path) {
+            Err(_) if !is_theirs => Ok(None),
+            found => found,
+        }
     }
 }
 
@@ -258,13 +268,34 @@ fn above<'a>(place: &'a Path, home: Option<&'a Path>) -> impl Iterator<Item = &'
 }
 
 /// Whether nobody but the caller and root can put a file into a directory of this owner, group and mode. A group of the caller's own,
-/// by the convention that it has the caller's number, counts as the caller: everything may be written by it then.
+/// by the convention that it has the caller's number or name, counts as the caller: everything may be written by it then.
 fn is_safe((owner, group, mode): (u32, u32, u32)) -> bool {
     let caller = rustix::process::geteuid().as_raw();
-    let is_private = group == caller && group == rustix::process::getegid().as_raw();
+    let is_private = || {
+        group == rustix::process::getegid().as_raw()
+            && (group == caller || is_named_alike(caller, group))
+    };
     (owner == caller || owner == 0)
         && mode & OTHERS_WRITE == 0
-        && (mode & GROUP_WRITES == 0 || is_private)
+        && (mode & GROUP_WRITES == 0 || is_private())
+}
+
+/// Whether a group is the caller's by the convention that it has the caller's name, and nobody else is in it.
+fn is_named_alike(caller: u32, group: u32) -> bool {
+    let line = |path: &str, number: u32| {
+        let bytes =
+            crate::io::environment::read_small(Path::new(path), ACCOUNTS_BYTES_MAX).ok()??;
+        let text = String::from_utf8(bytes).ok()?;
+        let is_it = |line: &&str| line.split(':').nth(2) == Some(&*number.to_string());
+        text.lines().find(is_it).map(str::to_owned)
+    };
+    let (Some(user), Some(group)) = (line("/etc/passwd", caller), line("/etc/group", group)) else {
+        return false;
+    };
+    let name = user.split(':').next().unwrap_or_default();
+    let mut parts = group.split(':');
+    let (of_group, members) = (parts.next(), parts.nth(2).unwrap_or_default());
+    of_group == Some(name) && members.split(',').all(|member| member.is_empty() || member == name)
 }
 
 fn read(path: &Path) -> Result<Option<String>> {

@@ -66,8 +66,13 @@ impl Common {
 
     /// The directory's own project, and the roots of its workspaces.
     fn roots(&self) -> Result<Vec<PathBuf>, Failure> {
-        let named = [&[][..], &[Ecosystem::Npm], &[Ecosystem::Cargo]];
-        named.into_iter().map(|named| Ok(find(&self.dir, Purpose::Named(named))?.root)).collect()
+        let own = find(&self.dir, Purpose::Named(&[]))?.root;
+        // What is broken above is told about by whoever needs it.
+        let above = [Ecosystem::Npm, Ecosystem::Cargo];
+        let above = above.iter().filter_map(|it| {
+            Some(find(&self.dir, Purpose::Named(std::slice::from_ref(it))).ok()?.root)
+        });
+        Ok([own].into_iter().chain(above).collect())
     }
 
     /// The same at the project that has a record of what was done.
@@ -134,7 +139,7 @@ impl Common {
     /// The directories in which something that is meant may have been done, the nearest first.
     fn with_records(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut places = self.roots()?;
-        places.push(find(&self.dir, Purpose::Record)?.root);
+        places.extend(find(&self.dir, Purpose::Record).map(|found| found.root).ok());
         places.push(self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone()));
         places.sort_by_key(|place| std::cmp::Reverse(place.components().count()));
         places.dedup();
@@ -176,9 +181,11 @@ impl Common {
             output::note(&format!("project: {}", found.root.display()));
         }
         if let Some(passed) = found.passed_over.filter(|_| !self.json) {
+            let quoted = workspace::quoted(&passed.to_string_lossy());
             let passed = passed.display();
             output::note(&format!(
-                "`{passed}` looks like a project, but others could have made it one, so it is left alone; `--dir {passed}` takes it"
+                "`{passed}` looks like a project, but others may write there, or it lies beyond the home directory or on \
+                 another file system, so it is left alone; `--dir {quoted}` takes it"
             ));
         }
         self.with(found.root)

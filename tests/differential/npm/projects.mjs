@@ -1,6 +1,7 @@
 // The projects of the comparison: what people really put together, and what is hard for a resolver.
 
 const react = (version) => ({ react: version, 'react-dom': version })
+const workspaces = (root, members) => ({ ...root, workspaces: members.map(([place]) => place), members: Object.fromEntries(members) })
 
 /** Name to package.json. */
 export const projects = {
@@ -94,6 +95,39 @@ export const projects = {
   'peers-of-peers': { dependencies: { '@apollo/client': '^3', 'react-admin': '^4', 'ra-data-simple-rest': '^4', ...react('^18') } },
   'optional-peers': { dependencies: { typeorm: '^0.3', knex: '^3', ws: '^8', 'ts-node': '^10', vite: '^5', postcss: '^8', 'postcss-loader': '^8', 'sass-loader': '^14' } },
   'root-peers': { peerDependencies: { ...react('>=17'), webpack: '^5' }, peerDependenciesMeta: { webpack: { optional: true } }, devDependencies: { '@testing-library/react': '^14', 'html-webpack-plugin': '^5' }, optionalDependencies: { fsevents: '^2', bufferutil: '^4' } },
+
+  // Packages of the project's own.
+  'workspaces-web': workspaces({ devDependencies: { typescript: '^5', eslint: '^8' } }, [
+    ['apps/web', { name: 'web', version: '0.1.0', dependencies: { 'react-scripts': '5.0.1', ...react('^18'), '@own/ui': '^1.0.0' } }],
+    ['packages/ui', { name: '@own/ui', version: '1.2.0', peerDependencies: { react: '>=16' }, devDependencies: { typescript: '~4.9', '@testing-library/react': '^13' } }],
+  ]),
+  'workspaces-servers': workspaces({}, [
+    ['api', { name: 'api', version: '1.0.0', dependencies: { express: '^4.18', shared: '*', 'body-parser': '^2' } }],
+    ['admin', { name: 'admin', version: '1.0.0', dependencies: { express: '^5', shared: '^2.0.0', morgan: '^1' } }],
+    ['shared', { name: 'shared', version: '2.1.0', dependencies: { debug: '~2 || ~3.1', lodash: '4.x' } }],
+  ]),
+  'workspaces-lint': workspaces({ devDependencies: { eslint: '^8', typescript: '^5' } }, [
+    ['packages/old', { name: 'old', version: '1.0.0', devDependencies: { eslint: '^7', '@typescript-eslint/parser': '^5', typescript: '~4.9', webpack: '^4' } }],
+    ['packages/new', { name: 'new', version: '1.0.0', devDependencies: { jest: '^29', 'ts-jest': '^29', webpack: '^5', 'babel-loader': '^9', '@babel/core': '^7' } }],
+  ]),
+  'workspaces-react': workspaces({}, [
+    ['apps/seventeen', { name: 'seventeen', version: '1.0.0', dependencies: { ...react('^17'), 'react-redux': '^8', redux: '^4' } }],
+    ['apps/eighteen', { name: 'eighteen', version: '1.0.0', dependencies: { ...react('^18'), '@mui/material': '^5', '@emotion/react': '^11', '@emotion/styled': '^11', hooks: '1' } }],
+    ['packages/hooks', { name: 'hooks', version: '1.0.0', peerDependencies: react('^17 || ^18'), peerDependenciesMeta: { 'react-dom': { optional: true } } }],
+  ]),
+  'workspaces-overrides': workspaces({ devDependencies: { rimraf: '^3' }, overrides: { minimatch: '^5', 'brace-expansion@^1': '1.1.11', tests: { mocha: { yargs: '16.1.0' } } } }, [
+    ['tests', { name: 'tests', version: '1.0.0', devDependencies: { mocha: '^10', glob: '^7' } }],
+    ['tools', { name: 'tools', version: '1.0.0', dependencies: { mocha: '^10', glob: '^7', chokidar: '^3' } }],
+  ]),
+  // A member is called like a package of the registry, of which others want a version that it is not.
+  'workspaces-shadow': workspaces({ dependencies: { lodash: '^9' } }, [
+    ['packages/lodash', { name: 'lodash', version: '9.0.0', dependencies: { ms: 'v2.0.0' } }],
+    ['packages/user', { name: 'user', version: '1.0.0', dependencies: { lodash: '^4', '@reduxjs/toolkit': '^2', 'html-webpack-plugin': '^5' }, peerDependencies: { webpack: '^5' } }],
+  ]),
+  'workspaces-nested': workspaces({ dependencies: { inner: '1' } }, [
+    ['packages/outer', { name: 'outer', version: '1.0.0', dependencies: { chalk: '^4', inner: '^1', semver: '^7' } }],
+    ['packages/outer/inner', { name: 'inner', version: '1.0.0', dependencies: { chalk: '>1 <=2.4', semver: '5 - 6', debug: '^4' } }],
+  ]),
 
   // What cannot be, or only just.
   'conflict-material': { dependencies: { ...react('^16'), '@mui/material': '^5', '@emotion/react': '^11', '@emotion/styled': '^11' } },

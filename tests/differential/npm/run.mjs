@@ -69,8 +69,17 @@ const put = (directory, file, content) =>
 const read = (directory, file) =>
   existsSync(join(directory, file)) ? readFileSync(join(directory, file), 'utf8') : undefined
 
-async function askNpm(directory, manifest, url) {
+/** A project with the packages that it has itself. */
+function lay(directory, manifest, members) {
   put(directory, 'package.json', manifest)
+  for (const [place, own] of Object.entries(members)) {
+    mkdirSync(join(directory, place), { recursive: true })
+    put(join(directory, place), 'package.json', own)
+  }
+}
+
+async function askNpm(directory, manifest, members, url) {
+  lay(directory, manifest, members)
   const args = ['install', '--package-lock-only', '--ignore-scripts', '--no-audit', '--no-fund', `--registry=${url}`]
   const done = await run('npm', args, directory, { npm_config_cache: join(directory, '.cache') })
   return { code: done.code, seconds: done.seconds, errors: done.errors.slice(-4000), lock: read(directory, 'package-lock.json') }
@@ -96,10 +105,10 @@ function flatOverrides(manifest) {
   return flat
 }
 
-async function askBolide(manifest, url) {
+async function askBolide(manifest, members, url) {
   const directory = mkdtempSync(join(tmpdir(), 'bolide-differential-'))
   try {
-    put(directory, 'package.json', { ...manifest, dependencies: { ...manifest.dependencies, [MARKER]: '*' } })
+    lay(directory, { ...manifest, dependencies: { ...manifest.dependencies, [MARKER]: '*' } }, members)
     const variables = { XDG_CACHE_HOME: join(directory, '.cache'), XDG_STATE_HOME: join(directory, '.state') }
     const args = ['plan', '--remove', `npm:${MARKER}`, '--standalone', '--json', '--registry', `npm=${url}`,
       '--state-dir', join(directory, '.state'), '--runtime-dir', join(directory, '.runtime')]
@@ -149,10 +158,12 @@ function manifestOf(id, recording) {
 }
 
 /** What came out of one project. */
-async function compare(name, manifest, recording, url) {
-  const npm = await answer('npm', name, manifest, (directory) => askNpm(directory, manifest, url))
-  const theirs = await answer('pnpm', name, manifest, (directory) => askPnpm(directory, manifest, url))
-  const ours = await askBolide(manifest, url)
+async function compare(name, { members = {}, ...manifest }, recording, url) {
+  const isAlone = Object.keys(members).length === 0
+  const npm = await answer('npm', name, isAlone ? manifest : { ...manifest, members }, (directory) => askNpm(directory, manifest, members, url))
+  // pnpm gives each member a tree of its own, which is no peer of one tree.
+  const theirs = isAlone ? await answer('pnpm', name, manifest, (directory) => askPnpm(directory, manifest, url)) : { seconds: 0 }
+  const ours = await askBolide(manifest, members, url)
   const row = { name, npm: npm.code, pnpm: theirs.code, bolide: ours.code, problems: [] }
   row.seconds = { npm: npm.seconds, pnpm: theirs.seconds, bolide: ours.seconds }
   if (npm.code !== 0 || ours.code !== 0) {
@@ -160,7 +171,7 @@ async function compare(name, manifest, recording, url) {
     if (npm.code === 0) row.problems.push('npm has an answer')
     if (ours.code === 0) {
       // npm gives up where versions that it takes first do not agree; an answer has to be right by itself then.
-      const tree = new Tree(ofPlan(JSON.parse(ours.out)), manifest, recording)
+      const tree = new Tree(ofPlan(JSON.parse(ours.out)), manifest, recording, members)
       row.differs = true
       row.faultsOfBolide = tree.faults()
       // Peers of other people's packages that cannot be had are overruled with a warning, as npm does.
@@ -169,8 +180,8 @@ async function compare(name, manifest, recording, url) {
     }
     return row
   }
-  const left = new Tree(ofPackageLock(JSON.parse(npm.lock)), manifest, recording).usable()
-  const right = new Tree(ofPlan(JSON.parse(ours.out)), manifest, recording)
+  const left = new Tree(ofPackageLock(JSON.parse(npm.lock)), manifest, recording, members).usable()
+  const right = new Tree(ofPlan(JSON.parse(ours.out)), manifest, recording, members)
   const [edgesLeft, edgesRight] = [left.edgeSet(), right.edgeSet()]
   row.packages = { npm: left.places.size, bolide: right.places.size }
   row.edges = { npm: edgesLeft.size, bolide: edgesRight.size }
@@ -199,7 +210,7 @@ function say(row) {
   const count = (key) => (row[key] ? `${row[key].npm}/${row[key].bolide}` : '-')
   const cells = [row.name.padEnd(26), verdict.padEnd(10), `packages ${count('packages')}`.padEnd(20), `edges ${count('edges')}`.padEnd(17),
     `-${row.onlyNpm?.length ?? 0} +${row.onlyBolide?.length ?? 0}`.padEnd(10), `faults ${count('faults')}`.padEnd(14),
-    row.pnpmEdges ? `pnpm ${row.pnpmEdges.choices} choices, ${row.pnpmEdges.follows} follow, ${row.pnpmEdges.elsewhere} elsewhere, ${row.pnpmEdges.optional} optional, ${row.pnpmEdges.others.length} others` : `pnpm exit ${row.pnpm}`]
+    row.pnpmEdges ? `pnpm ${row.pnpmEdges.choices} choices, ${row.pnpmEdges.follows} follow, ${row.pnpmEdges.elsewhere} elsewhere, ${row.pnpmEdges.optional} optional, ${row.pnpmEdges.others.length} others` : row.pnpm === undefined ? 'pnpm not asked' : `pnpm exit ${row.pnpm}`]
   const seconds = ['npm', 'pnpm', 'bolide'].map((tool) => row.seconds[tool].toFixed(1)).join('/')
   console.log(`${cells.join(' ')}  ${seconds} s`)
   if (verdict === 'WRONG') for (const problem of row.problems.slice(0, 5)) console.log(`    ${problem}`)

@@ -17,7 +17,8 @@ export function wanted(name, text) {
 export function ofPackageLock(lock) {
   const tree = new Map()
   for (const [place, entry] of Object.entries(lock.packages)) {
-    if (place === '' || entry.inBundle) continue
+    // Links and the project's own packages are known without it.
+    if (place === '' || entry.inBundle || entry.link || !place.includes('node_modules/')) continue
     const folder = place.slice(place.lastIndexOf('node_modules/') + 'node_modules/'.length)
     tree.set(place, { name: entry.name ?? folder, version: entry.version, entry })
   }
@@ -56,15 +57,28 @@ function bundles(manifest) {
   return list === true ? Object.keys(manifest.dependencies ?? {}) : (list || [])
 }
 
-/** A tree of folders, with what every package finds. */
+/** Where node looks after a directory. */
+function above(place) {
+  const cut = place.lastIndexOf('/node_modules/')
+  if (cut >= 0) return place.slice(0, cut)
+  return place.startsWith('node_modules/') ? '' : place.slice(0, Math.max(place.lastIndexOf('/'), 0))
+}
+
+/** A tree of folders, with what every package finds. `members` are the project's own packages by their directories. */
 export class Tree {
-  constructor(places, root, recording) {
-    Object.assign(this, { places, root, recording })
+  constructor(places, root, recording, members = {}) {
+    Object.assign(this, { places: new Map(places), root, recording, members })
+    for (const [place, { name, version }] of Object.entries(members)) {
+      this.places.set(place, { name, version })
+      this.places.set(`node_modules/${name}`, { name, version, link: place })
+    }
   }
 
   manifest(place) {
     if (place === '') return this.root
-    const { name, version } = this.places.get(place)
+    if (this.members[place]) return this.members[place]
+    const { name, version, link } = this.places.get(place)
+    if (link) return {}
     return this.recording.read(name)?.versions?.[version] ?? {}
   }
 
@@ -76,19 +90,25 @@ export class Tree {
 
   /** The place that node finds for a name from inside a package. */
   find(place, name) {
-    for (let at = place; ; at = at.slice(0, Math.max(at.lastIndexOf('/node_modules/'), 0))) {
+    for (let at = place; ; at = above(at)) {
       const candidate = `${at}${at && '/'}node_modules/${name}`
       if (this.places.has(candidate)) return candidate
-      if (at !== '' && bundles(this.manifest(at)).includes(name)) return undefined
+      if (this.places.has(at) && bundles(this.manifest(at)).includes(name)) return undefined
       if (at === '') return undefined
     }
   }
 
   *edges() {
     for (const place of ['', ...this.places.keys()]) {
-      for (const [name, { text, kind }] of dependencies(this.manifest(place), place === '')) {
+      const isOwn = place === '' || this.members[place] !== undefined
+      for (const [name, { text, kind }] of dependencies(this.manifest(place), isOwn)) {
         yield { place, name, text, kind, to: this.find(place, name) }
       }
+    }
+    for (const [place, { name, version }] of Object.entries(this.members)) {
+      const link = `node_modules/${name}`
+      yield { place: '', name, text: version, kind: 'required', to: link }
+      yield { place: link, name, text: version, kind: 'required', to: place }
     }
   }
 
@@ -152,9 +172,9 @@ export class Tree {
     const kept = walk((edge) => !gone.has(edge.to))
     const around = new Set()
     for (const place of kept) {
-      for (let at = place; at !== ''; at = at.slice(0, Math.max(at.lastIndexOf('/node_modules/'), 0))) around.add(at)
+      for (let at = place; at !== ''; at = above(at)) around.add(at)
     }
-    return new Tree(new Map([...this.places].filter(([place]) => around.has(place))), this.root, this.recording)
+    return new Tree(new Map([...this.places].filter(([place]) => around.has(place))), this.root, this.recording, this.members)
   }
 }
 

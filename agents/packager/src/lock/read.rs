@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::{FILE, Lock, Part, VERSION, beside, damaged, identity};
+use super::{FILE, Lock, Part, VERSION, VERSION_WITH_LINKS, beside, damaged, identity};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::install::npm::is_place_below;
@@ -91,7 +91,7 @@ pub(super) fn read(text: &str) -> Result<Lock> {
         Ok(file) => file,
         Err(error) => return Err(unreadable(text, &error)),
     };
-    if file.version != VERSION {
+    if file.version != VERSION && file.version != VERSION_WITH_LINKS {
         return Err(newer(&file.version.to_string()));
     }
     if file.package.len().max(file.link.len()) > LOCK_PACKAGES_MAX {
@@ -150,7 +150,9 @@ fn links(linked: Vec<Linked>, packages: &[Package]) -> Result<Vec<Link>> {
 
 fn unreadable(text: &str, error: &toml::de::Error) -> Error {
     if let Ok(Versioned { version: Some(version) }) = toml::from_str(text)
-        && version.as_integer() != Some(i64::from(VERSION))
+        && ![VERSION, VERSION_WITH_LINKS]
+            .iter()
+            .any(|it| version.as_integer() == Some(i64::from(*it)))
     {
         return newer(&shorten(&version.to_string()));
     }
@@ -162,7 +164,9 @@ fn unreadable(text: &str, error: &toml::de::Error) -> Error {
 }
 
 fn newer(version: &str) -> Error {
-    let message = format!("`{FILE}` is of version {version}; this program knows {VERSION}");
+    let message = format!(
+        "`{FILE}` is of version {version}; this program knows {VERSION} and {VERSION_WITH_LINKS}"
+    );
     Error::new(Kind::Failed, "lock-version", message).hint("use the program that wrote it")
 }
 

@@ -75,9 +75,9 @@ mod tests {
         assert!(!Arc::ptr_eq(&first, &recent.read(&text("a@0")).expect("a lock")));
         let large = format!("{}#{}", text("b@1"), " ".repeat(LOCK_RECENT_BYTES_MAX));
         recent.read(&large).expect("a lock");
-        recent.read("version = 2").expect_err("another version");
+        recent.read("version = 3").expect_err("another version");
         let texts: Vec<String> =
             recent.0.lock().expect("no panic").iter().map(|known| known.text.clone()).collect();
-        assert!(!texts.iter().any(|text| *text == large || text == "version = 2"));
+        assert!(!texts.iter().any(|text| *text == large || text == "version = 3"));
     }
 }

@@ -80,7 +80,7 @@ fn the_text_is_what_people_are_told() {
     let text = sample().render().expect("written").expect("something");
     let expected = format!(
         r#"# What Bolide installs here. `bolide install` follows it, `bolide update` renews it.
-version = 1
+version = 2
 
 [npm]
 target = "linux-x64-glibc"
@@ -321,10 +321,10 @@ fn refused(from: &str, to: &str, word: &str) {
 
 #[test]
 fn what_a_stranger_wrote_is_refused_with_its_place() {
-    refused("version = 1\n", "version = 2\nnews = true\n", "version 2");
-    refused("version = 1\n", "version = \"x\"\n", "version");
-    refused("version = 1\n", "", "version");
-    refused("version = 1\n", "version = 1\nurl = \"https://x.invalid\"\n", "url");
+    refused("version = 2\n", "version = 3\nnews = true\n", "version 3");
+    refused("version = 2\n", "version = \"x\"\n", "version");
+    refused("version = 2\n", "", "version");
+    refused("version = 2\n", "version = 2\nurl = \"https://x.invalid\"\n", "url");
     refused("[npm]", "[gem]", "gem");
     refused("[npm]\ntarget = \"linux-x64-glibc\"\nwants = [\"tree@^2\"]\n", "", "no `[npm]`");
     for odd in [

@@ -42,6 +42,10 @@ fn of_manifest(root: &RootManifest) -> Vec<String> {
     lines.extend(root.optional_peers.iter().map(|name| format!("optional-peer {name}")));
     lines.extend(root.workspaces.iter().map(|pattern| format!("workspace {pattern}")));
     overrides(&root.overrides, "override", &mut lines);
+    // npm takes a range with a tab, or an end of a line, in it; a line is a line.
+    for line in lines.iter_mut().filter(|line| line.contains(char::is_control)) {
+        *line = line.replace(char::is_control, " ");
+    }
     lines
 }
 

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use super::read::{is_registry, is_repository};
-use super::{FILE, PartView, VERSION, beside, order};
+use super::{FILE, PartView, VERSION, VERSION_WITH_LINKS, beside, order};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
+use crate::install::npm::is_place_below;
 use crate::limits::{LOCK_BYTES_MAX, LOCK_PACKAGES_MAX, LOCK_TEXT_BYTES_MAX, LOCK_WANTS_MAX};
 use crate::manifest::package_json::named::{is_source, told};
 use crate::metadata::cargo::scope::without_secret;
@@ -80,7 +81,9 @@ pub(super) fn render(parts: &BTreeMap<Ecosystem, PartView<'_>>) -> Result<Option
         "# What Bolide installs here. `bolide install` follows it, `bolide update` renews it.\n",
     );
     // Writing to a string cannot fail, here and below.
-    let _ = writeln!(text, "version = {VERSION}");
+    let has_links = parts.values().any(|part| !part.resolution.links.is_empty());
+    let version = if has_links { VERSION_WITH_LINKS } else { VERSION };
+    let _ = writeln!(text, "version = {version}");
     for (ecosystem, part) in parts {
         check(part)?;
         let _ = writeln!(text, "\n[{ecosystem}]");
@@ -127,6 +130,13 @@ fn check(part: &PartView<'_>) -> Result<()> {
         let shown = agents_versions::shorten(unfit);
         let limit = format!("more than {LOCK_TEXT_BYTES_MAX} bytes, or control characters");
         return Err(unwritable(&format!("`{shown}` has {limit}")));
+    }
+    let places = packages.iter().map(|package| &package.place);
+    let mut places = places.chain(links.iter().map(|link| &link.place));
+    let is_npm = part.resolution.ecosystem == Ecosystem::Npm;
+    if let Some(unfit) = places.find(|place| is_npm && !is_place_below(place)) {
+        let shown = agents_versions::shorten(unfit);
+        return Err(unwritable(&format!("`{shown}` is no place that every machine could have")));
     }
     let mut sources = packages.iter().filter_map(|package| package.artifact.source.as_deref());
     let ecosystem = part.resolution.ecosystem;

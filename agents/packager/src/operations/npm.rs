@@ -74,6 +74,8 @@ pub(super) fn decide(task: &Task<'_>, project: &Project, asked: &Asked<'_>) -> D
         "" => None,
         _ => Some(members::Change::make(project, &mut locals, asked)?),
     };
+    // What a member no longer names is no longer asked about.
+    own::retain_named(&root, &mut locals);
     let named = archives::named_by(&root, &locals);
     let mut preconditions = own::preconditions(project, &locals)?;
     let target = format!("linux-{}-{}", architecture(), libc());
@@ -378,6 +380,7 @@ fn preferred(
         let archive = match source {
             Some(source) => Some(Arc::from(&**named.get(source)?)),
             None if is_other(place, name) => return None,
+            None if npm::hides_workspace(root, locals, place) => return None,
             None => None,
         };
         let (name, version) = (name.clone(), version.clone());

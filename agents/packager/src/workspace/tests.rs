@@ -140,6 +140,7 @@ fn a_refusal_sees_all_the_way_up_but_no_leftovers() {
         ("{ broken", None),
         (r#"{"workspaces": ["#, Some("manifest-syntax")),
         (r#"{"workspaces": ["other/*"]}"#, None),
+        (r#"{"workspaces": ["../x"]}"#, None),
         (members, Some(IS_MEMBER)),
     ] {
         let tree = Tree::new(&[("package.json", text), ("home/one/package.json", "{}")]);
@@ -150,6 +151,15 @@ fn a_refusal_sees_all_the_way_up_but_no_leftovers() {
         let found = find(&place, Some(&tree.root()), Purpose::Whole).expect("found");
         assert_eq!(found, Found::at(&place), "{text}");
     }
+}
+
+#[test]
+fn a_root_that_cannot_be_read_is_no_reason_to_go_past_it() {
+    let tree = Tree::new(&[("one/package.json", "{}")]);
+    std::fs::write(tree.root().join("package.json"), b"{\"workspaces\": [\"*\", \"\xff\"]}")
+        .expect("written");
+    let refused = refuse_npm_member(&tree.root().join("one")).expect_err("unreadable");
+    assert_eq!(refused.code, "manifest-invalid");
 }
 
 #[test]

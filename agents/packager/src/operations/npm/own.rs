@@ -83,6 +83,34 @@ pub(super) fn find(
     Ok(found.into_values().collect())
 }
 
+/// Leaves the workspaces, and the directories that they, the root, or each other name.
+pub(super) fn retain_named(root: &RootManifest, locals: &mut Vec<Local>) {
+    let mut kept: BTreeSet<String> = BTreeSet::new();
+    let mut pending: Vec<&RootManifest> = vec![root];
+    for local in locals.iter().filter(|local| local.is_workspace) {
+        kept.insert(local.place.clone());
+        pending.push(&local.manifest);
+    }
+    let places: BTreeMap<&str, &Local> =
+        locals.iter().map(|local| (local.place.as_str(), local)).collect();
+    while let Some(manifest) = pending.pop() {
+        let tables = [
+            &manifest.dependencies,
+            &manifest.dev_dependencies,
+            &manifest.optional_dependencies,
+            &manifest.peer_dependencies,
+        ];
+        let texts = tables.into_iter().flat_map(|table| table.values());
+        let named = texts.filter_map(|text| places.get(text.strip_prefix(FILE)?));
+        for local in named {
+            if kept.insert(local.place.clone()) {
+                pending.push(&local.manifest);
+            }
+        }
+    }
+    locals.retain(|local| kept.contains(&local.place));
+}
+
 /// That their manifests stay as they were read.
 pub(super) fn preconditions(project: &Project, locals: &[Local]) -> Result<Vec<Precondition>> {
     let inside = locals.iter().filter(|local| local.is_inside);

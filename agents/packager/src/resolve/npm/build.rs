@@ -344,9 +344,12 @@ impl<'a> Builder<'a> {
                 self.tree.add(name, Content::Package(package), parent);
             }
         }
+        // Workspaces come when the root's own tree stands, or when something in that leaves them without what they ask for.
+        let is_local = |id: NodeId| matches!(self.tree.node(id).content, Content::Local(_));
         let incomplete: Vec<NodeId> = self
             .tree
             .placed()
+            .filter(|&node| !self.tree.ancestry(node).any(is_local))
             .filter(|&node| {
                 let lacks = |edge: EdgeId| {
                     self.tree.edge(edge).to.is_none() || !self.tree.edge(edge).valid()

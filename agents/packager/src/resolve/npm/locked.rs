@@ -1,12 +1,11 @@
 //! Whether a tree that somebody locked is one that the project asks for, as far as its own manifests can tell: each of their dependencies
 //! ends at the package that it names, and links lead to the project's own packages. What packages ask of each other stands in no lock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::Local;
 use super::overrides::{RuleId, Rules};
 use super::want::Want;
-use crate::install::npm::environments;
 use crate::manifest::package_json::named::{FILE, named};
 use crate::manifest::package_json::{Override, RootManifest};
 use crate::metadata::npm::Dependencies;
@@ -26,7 +25,7 @@ pub(crate) fn is_of(root: &RootManifest, locals: &[Local], resolution: &Resoluti
     let linked: BTreeSet<&str> = resolution.links.iter().map(|link| link.target.as_str()).collect();
     // What nothing links to has nothing there.
     let mut standing = locals.iter().filter(|it| it.is_inside && linked.contains(&*it.place));
-    tree.is_within(resolution)
+    tree.at.keys().all(|place| tree.is_within(place))
         && resolution.links.iter().all(|link| tree.is_link(link))
         && locals.iter().filter(|it| it.is_workspace).all(|it| tree.has_workspace(it))
         && tree.finds_all(None, root)
@@ -44,39 +43,52 @@ enum Stands<'t> {
 struct Tree<'t> {
     at: HashMap<&'t str, Stands<'t>>,
     locals: HashMap<&'t str, &'t Local>,
+    workspaces: HashMap<&'t str, &'t Local>,
+    /// Under which names manifests ask for which directories.
+    named: HashSet<(&'t str, &'t str)>,
     rules: Rules,
 }
 
 impl<'t> Tree<'t> {
-    fn new(root: &RootManifest, locals: &'t [Local], resolution: &'t Resolution) -> Self {
+    fn new(root: &'t RootManifest, locals: &'t [Local], resolution: &'t Resolution) -> Self {
+        let manifests = locals.iter().map(|local| &local.manifest).chain([root]);
+        let wishes = manifests.flat_map(tables).flatten();
+        let named = wishes.filter_map(|(name, text)| Some((&**name, text.strip_prefix(FILE)?)));
+        let workspaces = locals.iter().filter(|local| local.is_workspace);
         let packages = resolution.packages.iter();
         let packages = packages.map(|it| (it.place.as_str(), Stands::Package(it)));
         let links = resolution.links.iter().map(|it| (it.place.as_str(), Stands::Link(it)));
         Self {
             at: packages.chain(links).collect(),
             locals: locals.iter().map(|local| (local.place.as_str(), local)).collect(),
+            workspaces: workspaces.map(|local| (local.name.as_str(), local)).collect(),
+            named: named.collect(),
             rules: Rules::new(root),
         }
     }
 
-    /// Whether it puts nothing into other directories than the project's own and those of its packages.
-    fn is_within(&self, resolution: &Resolution) -> bool {
-        environments(resolution).into_iter().all(|environment| {
-            let above = environment.rsplit_once('/').map(|(above, _)| above);
-            above.is_none_or(|place| self.locals.get(place).is_some_and(|local| local.is_inside))
-        })
+    /// Whether a place is in the project's own directory for packages, in that of one of its packages, or in a package that stands.
+    fn is_within(&self, place: &str) -> bool {
+        let Some((above, _)) = place.rsplit_once("/node_modules/") else { return true };
+        let is_own = self.locals.get(above).is_some_and(|local| local.is_inside);
+        is_own || matches!(self.at.get(above), Some(Stands::Package(_)))
     }
 
-    /// Whether a link leads to a package of the project's own, or up to the one that it stands in, where what is nested would have no end.
+    /// Whether a link leads to a package of the project's own, under its name or one that a manifest gives it, or up to the one that it
+    /// stands in, where what is nested would have no end.
     fn is_link(&self, link: &Link) -> bool {
         let folder = |place: &'_ str| place.rsplit_once(TOP).map(|(_, folder)| folder.to_owned());
+        let named = folder(&link.place).unwrap_or_default();
+        let is_own = self.locals.get(link.target.as_str()).is_some_and(|local| {
+            local.name == named || self.named.contains(&(&*named, &*local.place))
+        });
         let is_up = || {
             let rest = link.place.strip_prefix(link.target.as_str());
             matches!(self.at.get(link.target.as_str()), Some(Stands::Package(_)))
                 && rest.is_some_and(|rest| rest.starts_with('/'))
                 && folder(&link.place) == folder(&link.target)
         };
-        self.locals.contains_key(link.target.as_str()) || is_up()
+        is_own || is_up()
     }
 
     /// Whether a workspace stands where everybody finds it.
@@ -141,6 +153,10 @@ impl<'t> Tree<'t> {
             return source == Some(declared);
         }
         let want = self.want(rule, name, declared);
+        // What the project has itself comes before what a registry has.
+        if self.workspaces.get(name).is_some_and(|local| does(local, &want)) {
+            return false;
+        }
         let version = Version::parse_loose(&package.version).ok();
         let is_right = want.package(name) == package.name && want.accepts(version.as_ref());
         source.is_none() && is_right
@@ -159,14 +175,33 @@ impl<'t> Tree<'t> {
         if named(declared).is_some() {
             return declared.strip_prefix(FILE) == Some(&*local.place);
         }
-        let version = local.manifest.version.as_deref();
-        let version = version.and_then(|text| Version::parse_loose(text).ok());
-        match self.want(rule, name, declared) {
-            // These are of a registry, whatever the project has.
-            Want::Alias { .. } | Want::Tag(_) => false,
-            want => want.accepts(version.as_ref()),
-        }
+        does(local, &self.want(rule, name, declared))
     }
+}
+
+/// Whether a package of the project's own does for who asks for its name.
+fn does(local: &Local, want: &Want) -> bool {
+    let version = local.manifest.version.as_deref();
+    let version = version.and_then(|text| Version::parse_loose(text).ok());
+    match want {
+        // These are of a registry, whatever the project has.
+        Want::Alias { .. } | Want::Tag(_) => false,
+        want => want.accepts(version.as_ref()),
+    }
+}
+
+/// Whether a registry's package stands where somebody means the workspace of that name. Of whom a package asks for, no lock tells.
+pub(crate) fn hides_workspace(root: &RootManifest, locals: &[Local], place: &str) -> bool {
+    let Some((above, folder)) = place.rsplit_once(TOP) else { return false };
+    let mut workspaces = locals.iter().filter(|local| local.is_workspace);
+    let Some(workspace) = workspaces.find(|local| local.name == folder) else { return false };
+    let above = above.trim_end_matches('/');
+    let manifest = match above {
+        "" => Some(root),
+        _ => locals.iter().find(|local| local.place == above).map(|local| &local.manifest),
+    };
+    let declared = manifest.map(|manifest| manifest.declared(folder));
+    declared.flatten().is_none_or(|text| does(workspace, &Want::parse(text)))
 }
 
 /// Whether a manifest asks at this place for another package than the one of this name.

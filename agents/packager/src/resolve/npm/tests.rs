@@ -317,6 +317,23 @@ fn workspaces_are_linked_and_share_what_they_need() {
 }
 
 #[test]
+fn a_workspace_that_the_root_leaves_without_something_comes_first() {
+    check_own(
+        "e@7.0.0\ne@8.0.0\nw@4.0.0\nw@5.0.0",
+        "e@8",
+        "packages/new new@1.0.0: w@5\npackages/old old@1.0.0: e@7 w@4",
+        &[
+            "e e@8.0.0",
+            "packages/new/w w@5.0.0",
+            "packages/old/e e@7.0.0",
+            "w w@4.0.0",
+            "new -> packages/new",
+            "old -> packages/old",
+        ],
+    );
+}
+
+#[test]
 fn a_workspace_does_where_its_version_does_and_only_there() {
     let universe = "b@1.0.0\nb@2.0.0\nu@1.0.0: b@1\nv@1.0.0: b@2\nw@1.0.0: peer b@1";
     check_own(universe, "u@1 w@1", "b b@1.5.0:", &["u u@1.0.0", "w w@1.0.0", "b -> b"]);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::universe::{self, Universe, request, root};
-use crate::resolution::Resolution;
+use crate::resolution::{Package, Resolution};
 use crate::resolve::ResolveError;
-use crate::resolve::npm::{Local, is_of, resolve};
+use crate::resolve::npm::{Local, hides_workspace, is_of, resolve};
 use agents_versions::npm::{Range, Version};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "w"];
@@ -79,8 +79,23 @@ proptest! {
         };
         // Where something optional is left out, what stands there instead is nobody's wish.
         let is_whole = resolution.warnings.iter().all(|one| !one.contains("left out"));
+        // Nor does a lock tell that a package needs another `w` beside it than the workspace.
+        let hides = |one: &Package| hides_workspace(&request.root, &request.locals, &one.place);
+        let is_whole = is_whole && !resolution.packages.iter().any(hides);
         let is_followed = is_of(&request.root, &request.locals, &resolution);
         prop_assert!(is_followed || !is_whole, "what is locked is not followed: {:?}", resolution.warnings);
+        // Nor where a registry's package stands for the workspace that would do.
+        let of_w = request.locals[1].manifest.declared("w");
+        if of_w.is_some_and(|it| matches!(it, "*" | "1" | "1.0.0"))
+            && let Some(mut stranger) = resolution.packages.first().cloned()
+        {
+            let mut evil = resolution.clone();
+            (stranger.name, stranger.version) = ("w".to_owned(), "1.0.0".to_owned());
+            stranger.place = "v/node_modules/w".to_owned();
+            evil.packages.push(stranger);
+            prop_assert!(!is_of(&request.root, &request.locals, &evil), "a stranger's `w` is followed");
+            prop_assert!(hides_workspace(&request.root, &request.locals, "v/node_modules/w"));
+        }
         let mut lame = resolution.clone();
         lame.links.retain(|link| link.target != "own/w");
         prop_assert!(!is_of(&request.root, &request.locals, &lame), "a workspace is not linked");
