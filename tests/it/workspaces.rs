@@ -135,6 +135,16 @@ fn a_registrys_package_never_stands_for_a_workspace_that_does() {
 }
 
 #[test]
+fn a_member_that_is_gone_is_no_finding() {
+    let world = author();
+    std::fs::remove_dir_all(world.project().join("packages/a")).unwrap();
+    world.bolide(&["verify"]).fails(6, &[]);
+    world.bolide(&["install"]).succeeds();
+    world.bolide(&["verify"]).succeeds();
+    assert!(!world.project().join("packages/a").exists());
+}
+
+#[test]
 fn what_a_member_no_longer_names_is_no_longer_locked() {
     let world = World::new();
     world.file("package.json", r#"{"name": "demo", "workspaces": ["packages/*"]}"#);

@@ -46,7 +46,7 @@ impl Task<'_> {
         let project = Project::from_fd(directory)?;
         let mut session = self.lock(project.again()?)?;
         let installed = self.installed(session.project())?;
-        let environments = self.inspect_all(&session, request)?;
+        let environments = self.inspect_all(&session, &installed, request)?;
         let mut warnings = Vec::new();
         let (damaged, crates, systems) = match request.paths.is_empty() {
             true => (
@@ -120,8 +120,22 @@ impl Task<'_> {
 
     /// Every environment that is asked for. What is not asked for in it is looked at where there is a repair, because the
     /// record of the next generation has to be right for all of it.
-    fn inspect_all(&self, session: &Session, request: &VerifyRequest) -> Result<Vec<Inspected>> {
-        let standing = session.environments()?;
+    fn inspect_all(
+        &self,
+        session: &Session,
+        installed: &BTreeMap<Ecosystem, Resolution>,
+        request: &VerifyRequest,
+    ) -> Result<Vec<Inspected>> {
+        let mut standing = session.environments()?;
+        // The directory of a member that was moved or deleted is right where nothing is wanted in it any more.
+        standing.retain(|it| {
+            let is_there =
+                session.project().path().join(it.place.as_str()).symlink_metadata().is_ok();
+            let place = it.place.as_str();
+            let is_unwanted = |all: &Resolution| crate::install::npm::is_empty(all, place);
+            let npm = installed.get(&Ecosystem::Npm).filter(|_| it.ecosystem == Ecosystem::Npm);
+            is_there || !npm.is_some_and(is_unwanted)
+        });
         let within = assign(&request.paths, &standing)?;
         let mut all = Vec::new();
         for standing in standing {
