@@ -110,10 +110,7 @@ fn a_registrys_package_never_stands_for_a_workspace_that_does() {
     author.file("packages/a/package.json", &manifest.replace("\"b\": \"^2.0.0\", ", ""));
     author.file("packages/b/package.json", &B.replace("2.1.0", "3.0.0"));
     author.bolide(&["add", "npm:b@2.0.5", "--dir", "packages/a", "--yes"]).succeeds();
-    let of_stranger = author.read("bolide.lock");
-    let start = of_stranger.find("[[package]]\npurl = \"pkg:npm/b@2.0.5\"").expect("locked");
-    let end = of_stranger[start..].find("\n\n").map_or(of_stranger.len(), |at| start + at);
-    let entry = &of_stranger[start..end];
+    let entry = entry(&author.read("bolide.lock"), "pkg:npm/b@2.0.5");
     assert!(entry.contains("packages/a/node_modules/b"), "{entry}");
     for arguments in
         [&["install"][..], &["update", "npm:tree", "--yes"], &["add", "npm:tree", "--yes"]]
@@ -132,6 +129,69 @@ fn a_registrys_package_never_stands_for_a_workspace_that_does() {
     world.file("packages/b/package.json", B);
     world.file("bolide.lock", &format!("{lock}\n{entry}\n"));
     world.bolide(&["install", "--frozen"]).fails(4, &["pkg:npm/b@2.0.5"]);
+}
+
+/// The entry of a locked package.
+fn entry(lock: &str, purl: &str) -> String {
+    let start = lock.find(&format!("[[package]]\npurl = \"{purl}\"")).expect("locked");
+    let end = lock[start..].find("\n\n").map_or(lock.len(), |at| start + at);
+    lock[start..end].to_owned()
+}
+
+#[test]
+fn an_override_that_means_the_workspace_is_not_met_by_a_strangers_package() {
+    let world = |registry: &World, a: &str, b: &str, overrides: &str| {
+        let npm = |version| Npm { name: "a", version, dependencies: &[] };
+        registry.registry.npm(&[npm("1.0.5"), npm("2.0.0")]);
+        let root = format!(
+            r#"{{"name": "demo", "workspaces": ["packages/*"], "overrides": {overrides}}}"#
+        );
+        registry.file("package.json", &root);
+        registry.file("packages/a/package.json", &format!(r#"{{"name": "a", "version": "{a}"}}"#));
+        let b = format!(r#"{{"name": "b", "version": "1.0.0", "dependencies": {{"a": "{b}"}}}}"#);
+        registry.file("packages/b/package.json", &b);
+    };
+    let stranger = World::new();
+    world(&stranger, "9.0.0", "1.0.5", "{}");
+    stranger.bolide(&["install"]).succeeds();
+    let of_stranger = entry(&stranger.read("bolide.lock"), "pkg:npm/a@1.0.5");
+    assert!(of_stranger.contains("packages/b/node_modules/a"), "{of_stranger}");
+    let honest = World::new();
+    world(&honest, "1.0.0", "^2", r#"{"b": {"a": "^1"}}"#);
+    honest.bolide(&["install"]).succeeds();
+    let lock = honest.read("bolide.lock");
+    assert!(!lock.contains("pkg:npm/a@"), "{lock}");
+    let evil = format!("{lock}\n{of_stranger}\n");
+    honest.file("bolide.lock", &evil);
+    honest.bolide(&["install", "--frozen"]).fails(4, &["pkg:npm/a@1.0.5"]);
+    honest.bolide(&["install"]).succeeds();
+    assert!(!honest.project().join("packages/b/node_modules").exists());
+}
+
+#[test]
+fn what_a_package_uses_of_a_workspaces_name_stays_as_it_was_locked() {
+    const TOOL: Npm = Npm { name: "tool", version: "1.0.0", dependencies: &[("own", "^0.5.0")] };
+    let own = |version| Npm { name: "own", version, dependencies: &[] };
+    let author = World::new();
+    author.registry.npm(&[TOOL]);
+    author.registry.npm(&[own("0.5.0")]);
+    // The root wants its own workspace by a range that it does not have, and gets it all the same, as with npm.
+    let root = r#"{"name": "demo", "workspaces": ["packages/*"], "dependencies": {"tool": "1", "own": "^2"}}"#;
+    author.file("package.json", root);
+    author.file("packages/own/package.json", r#"{"name": "own", "version": "1.5.0"}"#);
+    author.bolide(&["install"]).succeeds();
+    let lock = author.read("bolide.lock");
+    let clone = World::new();
+    clone.registry.npm(&[TOOL]);
+    clone.registry.npm(&[own("0.5.0"), own("0.5.1")]);
+    for file in ["package.json", "packages/own/package.json", "bolide.lock"] {
+        clone.file(file, &author.read(file));
+    }
+    clone.bolide(&["install", "--frozen"]).succeeds();
+    assert_eq!(clone.registry.asked("/tool"), 0);
+    assert_eq!(clone.read("bolide.lock"), lock);
+    clone.bolide(&["add", "npm:leaf", "--yes"]).succeeds();
+    assert!(clone.read("bolide.lock").contains("pkg:npm/own@0.5.0"), "{lock}");
 }
 
 #[test]

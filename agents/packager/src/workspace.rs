@@ -179,11 +179,13 @@ fn root_of_npm(place: &Path, way: Way<'_>) -> Result<Option<Found>> {
         let shown = path.display().to_string();
         let patterns = match package_json::read(&shown, &text) {
             Ok(manifest) => manifest.workspaces,
-            Err(_) if way.is_far() && !text.contains(WORKSPACES) => continue,
+            Err(_) if way.is_far() && (!text.contains(WORKSPACES) || is_json(&text)) => continue,
             Err(error) => return Err(error),
         };
         // What leads out names nothing below.
-        let is_below = |pattern: &String| !(way.is_far() && pattern.starts_with(".."));
+        let leads_out =
+            |pattern: &String| pattern.trim_start_matches('!').split('/').any(|it| it == "..");
+        let is_below = |pattern: &String| !(way.is_far() && leads_out(pattern));
         let patterns: Vec<String> = patterns.into_iter().filter(is_below).collect();
         if patterns.is_empty() {
             continue;
@@ -282,20 +284,30 @@ fn is_safe((owner, group, mode): (u32, u32, u32)) -> bool {
 
 /// Whether a group is the caller's by the convention that it has the caller's name, and nobody else is in it.
 fn is_named_alike(caller: u32, group: u32) -> bool {
-    let line = |path: &str, number: u32| {
-        let bytes =
-            crate::io::environment::read_small(Path::new(path), ACCOUNTS_BYTES_MAX).ok()??;
-        let text = String::from_utf8(bytes).ok()?;
-        let is_it = |line: &&str| line.split(':').nth(2) == Some(&*number.to_string());
-        text.lines().find(is_it).map(str::to_owned)
+    let read = |path: &str| {
+        let bytes = crate::io::environment::read_small(Path::new(path), ACCOUNTS_BYTES_MAX);
+        String::from_utf8(bytes.ok().flatten()?).ok()
     };
-    let (Some(user), Some(group)) = (line("/etc/passwd", caller), line("/etc/group", group)) else {
+    let (Some(people), Some(groups)) = (read("/etc/passwd"), read("/etc/group")) else {
         return false;
     };
-    let name = user.split(':').next().unwrap_or_default();
-    let mut parts = group.split(':');
-    let (of_group, members) = (parts.next(), parts.nth(2).unwrap_or_default());
-    of_group == Some(name) && members.split(',').all(|member| member.is_empty() || member == name)
+    let (caller, group) = (caller.to_string(), group.to_string());
+    let part = |line: &str, at: usize| line.split(':').nth(at).unwrap_or_default().to_owned();
+    let with = |text: &str, at: usize, number: &str| -> Vec<String> {
+        text.lines().filter(|line| part(line, at) == number).map(str::to_owned).collect()
+    };
+    // Of a person the third part is the number and the fourth that of the first group.
+    let (own, first) = (with(&people, 2, &caller), with(&people, 3, &group));
+    let ([user], [found]) = (&own[..], &with(&groups, 2, &group)[..]) else { return false };
+    let name = part(user, 0);
+    let is_alone = first.iter().all(|line| line == user)
+        && part(found, 3).split(',').all(|member| member.is_empty() || member == name);
+    part(found, 0) == name && is_alone
+}
+
+/// Whether a text can be read: what it then says wrongly, it says to everybody.
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 fn read(path: &Path) -> Result<Option<String>> {

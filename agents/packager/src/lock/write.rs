@@ -136,7 +136,8 @@ fn check(part: &PartView<'_>) -> Result<()> {
     let is_npm = part.resolution.ecosystem == Ecosystem::Npm;
     if let Some(unfit) = places.find(|place| is_npm && !is_place_below(place)) {
         let shown = agents_versions::shorten(unfit);
-        return Err(unwritable(&format!("`{shown}` is no place that every machine could have")));
+        let problem = format!("`{shown}` is no place that every machine could have");
+        return Err(unwritable(&problem).hint("give the directory another name"));
     }
     let mut sources = packages.iter().filter_map(|package| package.artifact.source.as_deref());
     let ecosystem = part.resolution.ecosystem;

@@ -380,7 +380,6 @@ fn preferred(
         let archive = match source {
             Some(source) => Some(Arc::from(&**named.get(source)?)),
             None if is_other(place, name) => return None,
-            None if npm::hides_workspace(root, locals, place) => return None,
             None => None,
         };
         let (name, version) = (name.clone(), version.clone());

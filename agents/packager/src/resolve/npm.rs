@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 pub(crate) use archives::TOO_YOUNG;
 pub use archives::{Archive, Archives};
-pub(crate) use locked::{hides_workspace, is_of, is_other};
+pub(crate) use locked::{is_of, is_other};
 pub(crate) use names::sort_key;
 
 use super::{Conflict, KeepOn, ResolveError};

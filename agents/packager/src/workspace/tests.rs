@@ -140,7 +140,10 @@ fn a_refusal_sees_all_the_way_up_but_no_leftovers() {
         ("{ broken", None),
         (r#"{"workspaces": ["#, Some("manifest-syntax")),
         (r#"{"workspaces": ["other/*"]}"#, None),
-        (r#"{"workspaces": ["../x"]}"#, None),
+        (r#"{"workspaces": ["../x", "./../x", "!../x", "a/../../x"]}"#, None),
+        (r#"{"workspaces": "x"}"#, None),
+        (r#"{"workspaces": [1]}"#, None),
+        (r#"{"workspaces": ["home/{one"]}"#, Some("manifest-invalid")),
         (members, Some(IS_MEMBER)),
     ] {
         let tree = Tree::new(&[("package.json", text), ("home/one/package.json", "{}")]);

@@ -19,7 +19,7 @@ use super::place::place;
 use super::report::{Failure, Stop};
 use super::stage::Needed;
 use super::tree::{Content, EdgeId, NodeId, Tree};
-use super::want::shown;
+use super::want::{Want, shown};
 use super::{Order, Request};
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_FIXED_MAX, NPM_STEPS_PER_PACKAGE_MAX};
@@ -318,6 +318,7 @@ impl<'a> Builder<'a> {
             })
             .collect();
         places.sort_by_key(|(_, names, _)| names.len());
+        let mut beside_workspaces = Vec::new();
         for (start, names, one) in places {
             let Some((name, above)) = names.split_last() else { continue };
             let mut parent = Some(start);
@@ -341,7 +342,15 @@ impl<'a> Builder<'a> {
             };
             if let Some(package) = package {
                 let name = self.tree.catalogue.known.names.intern(name);
-                self.tree.add(name, Content::Package(package), parent);
+                let node = self.tree.add(name, Content::Package(package), parent);
+                if self.tree.catalogue.locals.workspace(name).is_some() {
+                    beside_workspaces.push(node);
+                }
+            }
+        }
+        for node in beside_workspaces {
+            if self.is_workspace_meant(node) {
+                self.tree.detach(node);
             }
         }
         // Workspaces come when the root's own tree stands, or when something in that leaves them without what they ask for.
@@ -360,6 +369,21 @@ impl<'a> Builder<'a> {
         for node in incomplete {
             self.enqueue(node);
         }
+    }
+
+    /// Whether the workspace of a registry's package's name does for all who find that package: whoever wrote the lock, what the project
+    /// has itself comes first.
+    fn is_workspace_meant(&self, node: NodeId) -> bool {
+        let one = self.tree.node(node);
+        let Some(local) = self.tree.catalogue.locals.workspace(one.name) else { return false };
+        let version = self.tree.catalogue.locals.own(local).version.as_ref();
+        one.placed
+            && one.edges_in.iter().all(|&edge| {
+                match self.tree.catalogue.want_ref(self.tree.edge(edge).want) {
+                    want @ (Want::Range { .. } | Want::Exact { .. }) => want.accepts(version),
+                    _ => false,
+                }
+            })
     }
 
     /// Whose `node_modules` a place is in: the project's, or that of one of its own packages.

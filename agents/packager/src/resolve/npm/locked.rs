@@ -110,7 +110,12 @@ impl<'t> Tree<'t> {
         let is_mine = local.is_none_or(|local| local.is_workspace);
         names.into_iter().all(|name| match self.nearest(place, name) {
             Some(Stands::Package(package)) => self.is_found(manifest, rule, name, package),
-            Some(Stands::Link(link)) => self.is_led(manifest, rule, name, link),
+            Some(Stands::Link(link)) => {
+                let is_workspace =
+                    self.workspaces.get(name.as_str()).is_some_and(|it| it.place == link.target);
+                // The root has its workspaces whatever it says of them.
+                local.is_none() && is_workspace || self.is_led(manifest, rule, name, link)
+            }
             None => may_lack(manifest, name) || !is_mine && is_development(manifest, name),
         })
     }
@@ -175,7 +180,10 @@ impl<'t> Tree<'t> {
         if named(declared).is_some() {
             return declared.strip_prefix(FILE) == Some(&*local.place);
         }
-        does(local, &self.want(rule, name, declared))
+        let want = self.want(rule, name, declared);
+        // The workspace of that name comes first.
+        let other = self.workspaces.get(name).filter(|it| it.place != local.place);
+        does(local, &want) && !other.is_some_and(|other| does(other, &want))
     }
 }
 
@@ -188,20 +196,6 @@ fn does(local: &Local, want: &Want) -> bool {
         Want::Alias { .. } | Want::Tag(_) => false,
         want => want.accepts(version.as_ref()),
     }
-}
-
-/// Whether a registry's package stands where somebody means the workspace of that name. Of whom a package asks for, no lock tells.
-pub(crate) fn hides_workspace(root: &RootManifest, locals: &[Local], place: &str) -> bool {
-    let Some((above, folder)) = place.rsplit_once(TOP) else { return false };
-    let mut workspaces = locals.iter().filter(|local| local.is_workspace);
-    let Some(workspace) = workspaces.find(|local| local.name == folder) else { return false };
-    let above = above.trim_end_matches('/');
-    let manifest = match above {
-        "" => Some(root),
-        _ => locals.iter().find(|local| local.place == above).map(|local| &local.manifest),
-    };
-    let declared = manifest.map(|manifest| manifest.declared(folder));
-    declared.flatten().is_none_or(|text| does(workspace, &Want::parse(text)))
 }
 
 /// Whether a manifest asks at this place for another package than the one of this name.
