@@ -191,6 +191,9 @@ impl Client {
     /// Starts what a resolution of `ecosystem` begins with: finds the registry, connects, and asks for `names`. Returns at
     /// once; what is wrong is reported to whoever asks for it.
     pub fn prepare(&self, ecosystem: Ecosystem, names: Vec<String>) {
+        if ecosystem == Ecosystem::Npm && self.npm.has_at_hand(&names) {
+            return;
+        }
         // Who asks in earnest is told why there are no threads.
         let Ok(handle) = self.session.shared.threads.questions() else { return };
         let client = self.clone();

@@ -82,6 +82,11 @@ impl NpmClient {
         resolved.as_ref().map_err(Clone::clone)
     }
 
+    /// Whether memory has all these packages, where finding that out waits for nobody. Then there is nothing to wake another thread for.
+    pub(crate) fn has_at_hand(&self, names: &[String]) -> bool {
+        self.has_found() && names.iter().all(|name| matches!(self.known(name), Ok(Some(_))))
+    }
+
     /// Whether the endpoint is known, or was found at once for these surroundings the last time.
     pub(crate) fn has_found(&self) -> bool {
         self.resolved.get().is_some()
