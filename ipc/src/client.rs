@@ -39,6 +39,7 @@ mod starved;
 mod tests;
 mod topics;
 
+pub use call::Kept;
 pub use error::ClientError;
 use exchange::{answer_deadline, exactly, sleep};
 pub use setup::LinkOptions;
@@ -387,8 +388,7 @@ impl Client {
 
     /// Hands a descriptor to the peer of a link; a request names it by what this returns.
     pub fn grant(&mut self, lane: LaneId, file: BorrowedFd<'_>) -> Result<GrantId, ClientError> {
-        let grant = GrantId(self.next_grant);
-        self.next_grant += 1;
+        let grant = self.number_grant();
         self.send_grant(lane, grant, file)?;
         Ok(grant)
     }

@@ -27,6 +27,22 @@ pub struct LaneId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GrantId(pub u64);
 
+impl GrantId {
+    /// The bit of a number whose descriptor the granter wants kept by who serves its requests, for further requests over the same
+    /// link that name it: of each link the last such one. Who does not keep any takes it as it is.
+    const KEPT: u64 = 1 << 63;
+
+    /// The same number for a descriptor that is to be kept.
+    pub fn kept(self) -> Self {
+        Self(self.0 | Self::KEPT)
+    }
+
+    /// Whether the descriptor is to be kept.
+    pub fn is_kept(self) -> bool {
+        self.0 & Self::KEPT != 0
+    }
+}
+
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -88,6 +88,8 @@ struct Shared {
     state: Mutex<State>,
     /// An undertaking may begin, or work came to idle pools.
     changed: Condvar,
+    /// For who sleeps until there is work at all; told only where somebody does, so that work does not wake who has looked just before.
+    begun: Condvar,
     /// A hint for workers between two pieces; the truth is in `state`.
     contended: AtomicBool,
     lanes: [Workers; Lane::ALL.len()],
@@ -105,6 +107,8 @@ struct State {
     /// Pieces at work that have no leave at the moment, by lane.
     away: [usize; Lane::ALL.len()],
     closed: bool,
+    /// Who sleeps until there is work.
+    sleepers: usize,
 }
 
 thread_local! {
@@ -122,11 +126,13 @@ impl Pools {
             look_at: None,
             away: [0; Lane::ALL.len()],
             closed: false,
+            sleepers: 0,
         };
         let shared = Shared {
             started: Instant::now(),
             state: Mutex::new(state),
             changed: Condvar::new(),
+            begun: Condvar::new(),
             contended: AtomicBool::new(false),
             lanes: Lane::ALL.map(|_| Workers::default()),
             places: Places::new(machine, is_low_power_only(decision)),
@@ -257,6 +263,7 @@ impl Drop for Pools {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
+        self.shared.begun.notify_all();
         self.shared.lanes.iter().for_each(Workers::stop);
     }
 }
@@ -272,7 +279,9 @@ impl Watch {
     pub fn wait_for_work(&self) -> bool {
         let mut state = self.shared.lock();
         while !state.closed && state.is_idle() {
-            state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.sleepers += 1;
+            state = self.shared.begun.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.sleepers -= 1;
         }
         !state.closed
     }
@@ -304,9 +313,10 @@ impl Shared {
         let id = state.admission.ask(&job.order, wish, self.now()).ok()?;
         state.jobs.insert(id, Arc::clone(job));
         let own = self.dispatch(&mut state, Some(id));
+        let has_sleepers = was_idle && state.sleepers > 0;
         drop(state);
-        if was_idle {
-            self.changed.notify_all();
+        if has_sleepers {
+            self.begun.notify_all();
         }
         if let Some(ticket) = own {
             AT_WORK.set(true);

@@ -12,6 +12,26 @@ use crate::lane::Ended;
 use crate::link::{Answer, CallError, Link, Outcome, RequestId};
 use crate::wait::adaptive_spin;
 
+/// A file that goes along with one request after another over a link.
+#[derive(Debug)]
+pub struct Kept<F> {
+    file: F,
+    /// Where the peer has it already, and by which number. Links have numbers of their own for the life of a router.
+    at: Option<((u64, LaneId), GrantId)>,
+}
+
+impl<F: AsFd> Kept<F> {
+    /// One that nobody has yet.
+    pub fn new(file: F) -> Self {
+        Self { file, at: None }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &F {
+        &self.file
+    }
+}
+
 impl Client {
     /// Calls a tool over a link of this client and waits for its last answer, as [`Link::call`] does; `progress` sees the
     /// intermediate ones. Polls for a moment, then sleeps. A call whose router goes away ends with
@@ -42,20 +62,70 @@ impl Client {
         deadline: Instant,
         progress: impl FnMut(&[u8]),
     ) -> Result<Outcome, CallError> {
-        let first = self.next_grant;
-        let numbered = || (first..).map(GrantId).zip(files);
-        let grants: Vec<GrantId> = numbered().map(|(grant, _)| grant).collect();
+        let numbered = files.iter().map(|file| (self.number_grant(), *file));
+        let numbered: Vec<(GrantId, BorrowedFd<'_>)> = numbered.collect();
+        let request = self.request_with(link, (tool, payload), &numbered, deadline)?;
+        self.last_answer_over(link, request, deadline, progress)
+    }
+
+    /// The same for a file that the peer is asked to keep for the next requests over this link: it is sent along with the first one, and
+    /// with the one after any that was not done. Whether it was sent along with this one is told beside the outcome; where it was not, the
+    /// peer may have lost it.
+    ///
+    /// # Errors
+    /// As of [`Self::call_with_files`].
+    pub fn call_with_kept(
+        &mut self,
+        link: &mut Link,
+        asked: (&str, &[u8]),
+        kept: &mut Kept<impl AsFd>,
+        deadline: Instant,
+        progress: impl FnMut(&[u8]),
+    ) -> Result<(Outcome, bool), CallError> {
+        let (tool, payload) = asked;
+        let place = (self.instance, link.lane());
+        let (named, request, is_sent) = match kept.at.take() {
+            Some((of, grant)) if of == place => {
+                (grant, link.request(tool, payload, &[grant], deadline)?, false)
+            }
+            _ => {
+                let grant = self.number_grant().kept();
+                let sent = [(grant, kept.file.as_fd())];
+                (grant, self.request_with(link, asked, &sent, deadline)?, true)
+            }
+        };
+        let outcome = self.last_answer_over(link, request, deadline, progress)?;
+        if let Outcome::Done(_) = outcome {
+            kept.at = Some((place, named));
+        }
+        Ok((outcome, is_sent))
+    }
+
+    pub(super) fn number_grant(&mut self) -> GrantId {
+        let grant = GrantId(self.next_grant);
+        self.next_grant += 1;
+        grant
+    }
+
+    /// Sends a request, and what it brings along after it.
+    fn request_with(
+        &mut self,
+        link: &mut Link,
+        (tool, payload): (&str, &[u8]),
+        files: &[(GrantId, BorrowedFd<'_>)],
+        deadline: Instant,
+    ) -> Result<RequestId, CallError> {
+        let grants: Vec<GrantId> = files.iter().map(|(grant, _)| *grant).collect();
         let request = link.request(tool, payload, &grants, deadline)?;
-        self.next_grant += files.len() as u64;
-        for (grant, file) in numbered() {
-            if let Err(error) = self.send_grant(link.lane(), grant, *file) {
+        for (grant, file) in files {
+            if let Err(error) = self.send_grant(link.lane(), *grant, *file) {
                 // The peer may be gone or its lane full; then there is nobody to tell.
                 let _ = link.sender().cancel(request);
                 let peer = link.peer().manifest.name.clone();
                 return Err(CallError::Ungranted { peer, problem: error.to_string() });
             }
         }
-        self.last_answer_over(link, request, deadline, progress)
+        Ok(request)
     }
 
     pub(super) fn send_grant(

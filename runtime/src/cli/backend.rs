@@ -1,14 +1,13 @@
 //! Who answers a command about packages: the Packager behind the bus where a daemon runs, the same Packager in this process
 //! where none does.
 
-use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use agents_contract::{Agent, Caller, Cancellation, Conversation, Request, ToolError};
-use ipc::client::{Client, ClientError};
+use ipc::client::{Client, ClientError, Kept};
 use ipc::lane::LaneOptions;
 use ipc::link::{CallError, Link, Outcome};
 use ipc::manifest::AgentManifest;
@@ -29,6 +28,9 @@ const START_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between two tries.
 const START_PAUSE_MAX: Duration = Duration::from_millis(500);
 
+/// What a host says whose request names a directory that it has not; nothing was begun.
+const NO_GRANT: &str = "no-grant";
+
 /// Slots of the lane that takes requests: there is one at a time, of a few pieces.
 const SLOTS: usize = 64;
 /// Bytes of its region: a request is some kilobytes, most of it the caller's variables.
@@ -37,7 +39,8 @@ const REGION_BYTES: usize = 32 * 1024;
 /// A way to the Packager, for one directory.
 pub(crate) struct Backend {
     way: Way,
-    directory: OwnedFd,
+    /// The daemon keeps it for as long as this is connected.
+    directory: Kept<OwnedFd>,
 }
 
 enum Way {
@@ -60,7 +63,7 @@ impl Backend {
     ) -> Result<Self, ToolError> {
         let opened = open_directory(directory)?;
         if !standalone && let Some(way) = connect(&settings.runtime_dir)? {
-            return Ok(Self { way, directory: opened });
+            return Ok(Self { way, directory: Kept::new(opened) });
         }
         let agent = host::standalone("packager", settings).map_err(|error| {
             match error.downcast::<agents_packager::error::Error>() {
@@ -69,13 +72,13 @@ impl Backend {
             }
         })?;
         agent.recover()?;
-        Ok(Self { way: Way::Here(agent), directory: opened })
+        Ok(Self { way: Way::Here(agent), directory: Kept::new(opened) })
     }
 
     /// Opens a way to a running daemon, or says that there is none.
     pub(crate) fn connect(runtime_dir: &Path, directory: &Path) -> Result<Option<Self>, ToolError> {
         let directory = open_directory(directory)?;
-        Ok(connect(runtime_dir)?.map(|way| Self { way, directory }))
+        Ok(connect(runtime_dir)?.map(|way| Self { way, directory: Kept::new(directory) }))
     }
 
     /// The process of the Packager behind the bus.
@@ -99,24 +102,13 @@ impl Backend {
         let line = Line::new();
         match &mut self.way {
             Way::Daemon(bus) => {
-                let Bus { client, link } = bus.as_mut();
-                let deadline = Instant::now() + ANSWER_TIME_MAX;
-                let show = |progress: &[u8]| line.show(progress);
-                let files = [self.directory.as_fd()];
-                match client.call_with_files(link, (tool, payload), &files, deadline, show) {
-                    Ok(Outcome::Done(answer)) => Ok(answer),
-                    Ok(Outcome::Failed(error)) => Err(ciborium::from_reader(error.as_slice())
-                        .unwrap_or_else(|_| plain("the packager failed and did not say why"))),
-                    // Nothing of it was begun.
-                    Err(error @ CallError::Ungranted { .. }) => Err(lost(&error)),
-                    Err(error) => Err(unanswered(&error)),
-                }
+                bus.call((tool, payload), &mut self.directory, |progress| line.show(progress))
             }
             Way::Here(agent) => {
-                let directory = self
-                    .directory
-                    .try_clone()
-                    .map_err(|error| plain(&format!("cannot duplicate a descriptor: {error}")))?;
+                let directory =
+                    self.directory.file().try_clone().map_err(|error| {
+                        plain(&format!("cannot duplicate a descriptor: {error}"))
+                    })?;
                 let caller = Caller {
                     name: "cli".to_owned(),
                     uid: rustix::process::getuid().as_raw(),
@@ -131,6 +123,34 @@ impl Backend {
                     priority: 5,
                 };
                 agent.call(request, &Alone { line: Mutex::new(line) })
+            }
+        }
+    }
+}
+
+impl Bus {
+    fn call(
+        &mut self,
+        asked: (&str, &[u8]),
+        directory: &mut Kept<OwnedFd>,
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<Vec<u8>, ToolError> {
+        let Self { client, link } = self;
+        let deadline = Instant::now() + ANSWER_TIME_MAX;
+        loop {
+            match client.call_with_kept(link, asked, directory, deadline, &mut show) {
+                Ok((Outcome::Done(answer), _)) => return Ok(answer),
+                Ok((Outcome::Failed(error), is_sent)) => {
+                    let error: ToolError = ciborium::from_reader(error.as_slice())
+                        .unwrap_or_else(|_| plain("the packager failed and did not say why"));
+                    // What it was to have kept it has not; the next try sends it along.
+                    if is_sent || error.code != NO_GRANT {
+                        return Err(error);
+                    }
+                }
+                // Nothing of it was begun.
+                Err(error @ CallError::Ungranted { .. }) => return Err(lost(&error)),
+                Err(error) => return Err(unanswered(&error)),
             }
         }
     }

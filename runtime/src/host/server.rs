@@ -11,6 +11,8 @@
 //! and `CALLS_QUEUED_PER_CALLER_MAX`; one more is answered with `busy`. Callers, not links, have their turns. A request whose granted directory has not come yet (it travels over the socket, the
 //! request over shared memory) waits aside.
 
+mod grants;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -20,14 +22,15 @@ use std::time::{Duration, Instant};
 use agents_contract::{Agent, Caller, Cancellation, Station, ToolError};
 use ipc::class::ReceivingHalf;
 use ipc::client::{Client, ClientError, Event, Offer};
-use ipc::closer::{Closer, Foreign};
+use ipc::closer::Closer;
 use ipc::doorbell::Bell;
-use ipc::header::{GrantId, LaneId};
+use ipc::header::LaneId;
 use ipc::lane::ReceiveError;
 use ipc::link::{Incoming, LinkReceiver, Request, RequestId, View};
 use ipc::wait::adaptive_spin;
 use tracing::{debug, info, warn};
 
+use self::grants::KeptDirectory;
 use super::answering::Answering;
 use super::callers::{Callers, Place};
 use super::calls::{Call, Notice, Shared, draining, tool_error};
@@ -39,8 +42,8 @@ use super::station::{Post, Presence};
 use super::wakefulness::Wakefulness;
 use crate::limits::{
     ANSWER_RETRY_MAX, ANSWER_RETRY_MIN, CALLS_AT_ONCE_MAX, CALLS_QUEUED_MAX,
-    CALLS_QUEUED_PER_CALLER_MAX, GRANT_PATIENCE, NOTICES_MAX, QUEUED_BYTES_MAX,
-    QUEUED_BYTES_PER_CALLER_MAX, UNSENT_PER_LINK_MAX,
+    CALLS_QUEUED_PER_CALLER_MAX, NOTICES_MAX, QUEUED_BYTES_MAX, QUEUED_BYTES_PER_CALLER_MAX,
+    UNSENT_PER_LINK_MAX,
 };
 use crate::priority::{Fair, Priority};
 
@@ -83,6 +86,7 @@ struct Running {
 struct Served {
     receiver: LinkReceiver,
     link: Arc<Answering>,
+    kept: Option<KeptDirectory>,
     /// When answers that wait are tried again, and how long after the last time that is.
     retry: Option<Instant>,
     pause: Duration,
@@ -198,7 +202,7 @@ impl Server {
         self.take_notices()?;
         self.send_unsent()?;
         self.take_grants()?;
-        self.start_calls()?;
+        self.start_calls();
         self.report()
     }
 
@@ -297,7 +301,7 @@ impl Server {
         let account = self.callers.account(&caller);
         let link = Answering::new(lane, caller, sender, account);
         let (retry, pause) = (None, ANSWER_RETRY_MIN);
-        self.links.insert(lane, Served { receiver, link, retry, pause });
+        self.links.insert(lane, Served { receiver, link, kept: None, retry, pause });
         Ok(())
     }
 
@@ -323,7 +327,7 @@ impl Server {
             }
         }
         if taken > 0 && !self.queued.is_empty() {
-            self.start_calls()?;
+            self.start_calls();
         }
         Ok(taken)
     }
@@ -377,18 +381,13 @@ impl Server {
             self.is_full_for(link, request.payload.len()).map(|text| tool_error("busy", text, true))
         };
         if let Some(refusal) = refusal {
-            self.client.discard_grants(link.lane, &request.grants);
+            self.discard_grants(link.lane, &request.grants);
             refuse(link, &request, &refusal);
             return Ok(());
         }
         let link = Arc::clone(link);
         let cancellation = Cancellation::until(request.deadline);
-        let call = Call { request, directory: None, link, cancellation };
-        if call.request.grants.is_empty() {
-            self.enqueue(call);
-        } else {
-            self.ungranted.push((call, Instant::now() + GRANT_PATIENCE));
-        }
+        self.admit(Call { request, directory: None, link, cancellation });
         Ok(())
     }
 
@@ -407,7 +406,7 @@ impl Server {
             refuse(&call.link, &call.request, &draining());
         }
         for (call, _) in std::mem::take(&mut self.ungranted) {
-            self.client.discard_grants(call.link.lane, &call.request.grants);
+            self.discard_grants(call.link.lane, &call.request.grants);
             refuse(&call.link, &call.request, &draining());
         }
     }
@@ -449,50 +448,26 @@ impl Server {
             }
         }
         link.withdraw(|id| is_it(lane, id));
-        let client = &mut self.client;
         self.queued.retain(|call| !is_it(call.link.lane, call.request.id));
-        self.ungranted.retain(|(call, _)| {
-            let keep = !is_it(call.link.lane, call.request.id);
-            if !keep {
-                client.discard_grants(lane, &call.request.grants);
-            }
-            keep
-        });
+        let of_it =
+            self.ungranted.extract_if(.., |(call, _)| is_it(call.link.lane, call.request.id));
+        for (call, _) in of_it.collect::<Vec<_>>() {
+            self.discard_grants(lane, &call.request.grants);
+        }
     }
 
-    /// Fetches the directories of calls that wait for them. All that has come is taken in first: one call must not take another's
-    /// packet from the socket after that one was looked for, and nobody wake for it again.
-    fn take_grants(&mut self) -> Result<(), ClientError> {
-        if self.ungranted.is_empty() {
-            return Ok(());
+    fn start_calls(&mut self) {
+        let started = self.running.len();
+        self.start_queued();
+        // The kernel may have woken the call's thread on this processor, behind this one. What this one has to do next nobody waits for.
+        if self.running.len() > started {
+            std::thread::yield_now();
         }
-        self.client.take_in()?;
-        let now = Instant::now();
-        for (mut call, until) in std::mem::take(&mut self.ungranted) {
-            let lane = call.link.lane;
-            let Some(grant) = call.request.grants.first().copied() else { continue };
-            // A tool works in one directory; what else was granted serves nothing.
-            let surplus: Vec<GrantId> = call.request.grants.drain(1..).collect();
-            self.client.discard_grants(lane, &surplus);
-            if let Some(directory) = self.client.held_grant(lane, grant) {
-                call.directory = Some(Foreign::new(directory, Some(&self.closer), lane.0));
-                self.enqueue(call);
-            } else if now < until {
-                self.ungranted.push((call, until));
-            } else {
-                let error = ClientError::NoGrant { lane, grant };
-                let refusal = tool_error("no-grant", error.to_string(), true);
-                refuse(&call.link, &call.request, &refusal);
-                // It may still come, and then it serves nothing.
-                self.client.discard_grants(lane, &[grant]);
-            }
-        }
-        Ok(())
     }
 
-    fn start_calls(&mut self) -> Result<(), ClientError> {
+    fn start_queued(&mut self) {
         while self.has_place() {
-            let Some(call) = self.next_call() else { return Ok(()) };
+            let Some(call) = self.next_call() else { return };
             let key = (call.link.lane, call.request.id);
             if self.running.contains_key(&key) {
                 // The ids are the caller's own; one that runs already cannot be answered apart.
@@ -508,7 +483,6 @@ impl Server {
                 self.running.remove(&key);
             }
         }
-        Ok(())
     }
 
     /// Whether one more call may run, whoever's.

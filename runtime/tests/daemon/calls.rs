@@ -1,15 +1,16 @@
 //! Calls to a hosted agent while every place is taken: what is answered at once, and in which order the rest starts.
 
+use std::path::Path;
 use std::time::Duration;
 
-use ipc::client::Client;
+use ipc::client::{Client, Kept};
 use ipc::lane::WhenFull;
 use ipc::link::{Answer, Ask, Incoming, Link, Outcome, RequestId};
 
 use rustix::process::Signal;
 
 use super::ECHO;
-use super::world::{Daemon, Options, cbor, patience, signal};
+use super::world::{Daemon, Options, cbor, eventually, patience, signal};
 
 /// Links that together take all places of an agent, and requests of each that run at once.
 const FILLERS: usize = 4;
@@ -205,4 +206,46 @@ fn answers_that_are_not_taken_keep_the_places_of_their_caller_and_of_nobody_else
         assert_eq!(answer, Answer::Done(vec![7; LARGE_BYTES]));
     }
     assert_eq!(greedy.begun(), wanted, "there is a place again");
+}
+
+/// How many descriptors of a process are of this directory.
+fn held(pid: u32, directory: &Path) -> usize {
+    let own = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = own.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| target == directory).count()
+}
+
+#[test]
+fn a_directory_that_is_kept_goes_along_once_and_stays_with_its_link() {
+    let daemon = Daemon::start(&ECHO);
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().canonicalize().unwrap();
+    let pid = daemon.agent_pid("echo");
+    let Caller { mut client, mut link } = Caller::new(&daemon, "test.keeper");
+    let mut kept = Kept::new(std::fs::File::open(&path).unwrap());
+    let mut count = |client: &mut Client, link: &mut Link, tool: &str| {
+        client.call_with_kept(link, (tool, &[]), &mut kept, patience(), |_| {}).unwrap()
+    };
+    for entries in 0..3_u64 {
+        let counted = count(&mut client, &mut link, "echo.directory");
+        // What came into it meanwhile is seen: it is the same directory and no copy.
+        assert_eq!(counted, (Outcome::Done(cbor(entries)), entries == 0));
+        std::fs::write(path.join(entries.to_string()), b"").unwrap();
+    }
+    eventually("one stays", || held(pid, &path) == 1);
+    // After a failure nobody relies on what the other side has.
+    let (failed, is_sent) = count(&mut client, &mut link, "echo.fail");
+    assert!(matches!(failed, Outcome::Failed(_)) && !is_sent);
+    for is_first in [true, false] {
+        let counted = count(&mut client, &mut link, "echo.directory");
+        assert_eq!(counted, (Outcome::Done(cbor(3_u64)), is_first));
+    }
+    eventually("the later one stays alone", || held(pid, &path) == 1);
+    // It was kept for one link.
+    let mut second = client.open("echo").unwrap();
+    let counted = count(&mut client, &mut second, "echo.directory");
+    assert_eq!(counted, (Outcome::Done(cbor(3_u64)), true));
+    eventually("each link has one", || held(pid, &path) == 2);
+    drop((client, link, second));
+    eventually("they go with the links", || held(pid, &path) == 0);
 }

@@ -28,8 +28,8 @@ impl Shared {
                 Err(_too_many) => state = self.wait(state, CANCELLATION_INTERVAL),
             }
         };
-        if was_idle {
-            self.changed.notify_all();
+        if was_idle && state.sleepers > 0 {
+            self.begun.notify_all();
         }
         self.dispatch(&mut state, None);
         let tell_at = self.now() + TOLD_AFTER;

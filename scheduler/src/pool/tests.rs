@@ -381,6 +381,36 @@ fn the_watch_sleeps_until_there_is_work_and_ends_with_the_pools() {
 }
 
 #[test]
+fn the_watch_that_sleeps_is_woken_by_pieces_and_by_who_asks_for_leave() {
+    let pools = Pools::new(decision(State::Off, [1, 0, 0]), alike());
+    let sleeping = || {
+        let watch = pools.watch();
+        let watcher = std::thread::spawn(move || watch.wait_for_work());
+        while pools.shared.lock().sleepers == 0 {
+            std::thread::yield_now();
+        }
+        watcher
+    };
+    // Where nobody wakes it, these never end.
+    let until_woken = |watcher: &std::thread::JoinHandle<bool>| {
+        while !watcher.is_finished() {
+            std::thread::yield_now();
+        }
+    };
+    let watcher = sleeping();
+    pools.run((&order("a"), Work::Resolve), 1, ALWAYS, &|_| until_woken(&watcher));
+    assert!(watcher.join().unwrap());
+    let watcher = sleeping();
+    let permit = pools.begin(&order("a"), Undertaking::Download, &ALWAYS, QUIET).unwrap();
+    until_woken(&watcher);
+    drop(permit);
+    assert!(watcher.join().unwrap());
+    let watcher = sleeping();
+    drop(pools);
+    assert!(!watcher.join().unwrap(), "there is no work any more");
+}
+
+#[test]
 fn the_lane_of_a_caller_that_is_free_to_run_it_needs_no_thread() {
     let pools = Pools::new(decision(State::Off, [1, 0, 0]), alike());
     let own = Thread::current();

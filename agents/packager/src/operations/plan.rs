@@ -329,8 +329,8 @@ impl Task<'_> {
                 let state = self.shop.transactions.environment(project, &place)?;
                 let is_there = project.path().join(place.as_str()).exists();
                 // Where nothing is, nothing is lost.
-                let is_edited = project.path().join(place.as_str()).symlink_metadata().is_ok()
-                    && state.fingerprint.is_some()
+                let is_edited = state.fingerprint.is_some()
+                    && project.path().join(place.as_str()).symlink_metadata().is_ok()
                     && session.is_edited_by(&self.hands(Work::Unpack), &place)?;
                 let is_ours = state.fingerprint.is_some() || !is_there;
                 let made_for = match resolution.ecosystem {

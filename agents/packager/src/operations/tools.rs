@@ -21,20 +21,13 @@ pub(crate) struct Tools {
     versions: Mutex<HashMap<Program, Option<semver::Version>>>,
 }
 
-/// A program file at one state.
+/// A program file at one state: the path as it was found, not where it leads, because a version manager's shim decides by the name it is
+/// called by, and what the file is that it leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Program {
     path: PathBuf,
     modified: SystemTime,
     size: u64,
-}
-
-impl Program {
-    fn at(path: &Path) -> Option<Self> {
-        let path = path.canonicalize().ok()?;
-        let metadata = path.metadata().ok()?;
-        Some(Self { modified: metadata.modified().ok()?, size: metadata.len(), path })
-    }
 }
 
 impl Tools {
@@ -50,9 +43,7 @@ impl Tools {
         search_path: Option<&str>,
         cancellation: &Cancellation,
     ) -> Option<semver::Version> {
-        let path = find(name, search_path?)?;
-        // The path as found, not resolved: a version manager's shim decides by the name it is called by.
-        let program = Program { path: path.clone(), ..Program::at(&path)? };
+        let program = find(name, search_path?)?;
         let memory = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = memory().get(&program).cloned();
         if let Some(version) = known {
@@ -60,7 +51,7 @@ impl Tools {
         }
         // Nothing is locked while the program runs: a slow one must not hold up those who ask for another.
         // No answer is not remembered either; the next one may come in time.
-        let version = ask(&path, search_path?, cancellation).ok()?;
+        let version = ask(&program.path, search_path?, cancellation).ok()?;
         let mut versions = memory();
         if versions.len() >= TOOLS_REMEMBERED_MAX {
             versions.clear();
@@ -79,11 +70,16 @@ impl Tools {
     }
 }
 
-fn find(name: &str, search_path: &str) -> Option<PathBuf> {
-    std::env::split_paths(search_path)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .find(|path| path.is_file())
+/// The first program of that name, by the look that finds it.
+fn find(name: &str, search_path: &str) -> Option<Program> {
+    let directories = std::env::split_paths(search_path);
+    let mut paths = directories.filter(|it| it.is_absolute()).map(|it| it.join(name));
+    paths
+        .find_map(|path| {
+            let metadata = path.metadata().ok().filter(|metadata| metadata.is_file())?;
+            Some((metadata.modified().ok()?, metadata.len(), path))
+        })
+        .map(|(modified, size, path)| Program { path, modified, size })
 }
 
 /// Runs `program --version` and takes the first word that is a version (`v20.1.0`, `cargo 1.95.0 (...)`). An error is no

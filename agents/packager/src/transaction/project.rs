@@ -161,8 +161,10 @@ impl Project {
             let full = self.path().join(path.as_str());
             if is_link(&error) { linked(&full) } else { Error::io("read", &full, &error) }
         };
-        match self.root.descend(path.parent().as_ref()) {
-            Ok(parent) => parent.read_file(path.name(), PROJECT_FILE_BYTES_MAX).map_err(failed),
+        let read = |parent: &Directory| parent.read_file(path.name(), PROJECT_FILE_BYTES_MAX);
+        let Some(parent) = path.parent() else { return read(&self.root).map_err(failed) };
+        match self.root.descend(Some(&parent)) {
+            Ok(parent) => read(&parent).map_err(failed),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
