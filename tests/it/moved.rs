@@ -90,13 +90,19 @@ fn a_moved_environment_that_was_edited_is_only_made_anew_by_force() {
     is_right(&world, &new, &old);
 }
 
-#[test]
-fn a_copy_has_its_own_environment_after_an_install_and_the_first_one_stays() {
+/// A project with its environments, and a copy of both.
+fn copied() -> (World, PathBuf, PathBuf) {
     let world = World::new();
     world.bolide(&ALL).succeeds();
     let (old, copy) = (world.project(), world.place("copy"));
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     world.run("cp", &["-a", &text(&old), &text(&copy)]).succeeds();
+    (world, old, copy)
+}
+
+#[test]
+fn a_copy_has_its_own_environment_after_an_install_and_the_first_one_stays() {
+    let (world, old, copy) = copied();
     bolide_in(&world, &copy, &["install"]).succeeds();
     is_right(&world, &copy, &old);
     is_right(&world, &old, &copy);
@@ -104,11 +110,7 @@ fn a_copy_has_its_own_environment_after_an_install_and_the_first_one_stays() {
 
 #[test]
 fn what_others_put_into_a_copied_environment_is_not_lost_without_a_word() {
-    let world = World::new();
-    world.bolide(&ALL).succeeds();
-    let (old, copy) = (world.project(), world.place("copy"));
-    let text = |path: &Path| path.to_str().unwrap().to_owned();
-    world.run("cp", &["-a", &text(&old), &text(&copy)]).succeeds();
+    let (world, old, copy) = copied();
     let library = fs::read_dir(copy.join(".venv/lib")).unwrap().flatten().next().unwrap();
     let information = library.path().join("site-packages/other-1.0.dist-info");
     fs::create_dir(&information).unwrap();

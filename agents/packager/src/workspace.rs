@@ -288,17 +288,20 @@ fn is_named_alike(caller: u32, group: u32) -> bool {
         let bytes = crate::io::environment::read_small(Path::new(path), ACCOUNTS_BYTES_MAX);
         String::from_utf8(bytes.ok().flatten()?).ok()
     };
-    let (Some(people), Some(groups)) = (read("/etc/passwd"), read("/etc/group")) else {
-        return false;
-    };
+    let accounts = read("/etc/passwd").zip(read("/etc/group"));
+    accounts.is_some_and(|(people, groups)| is_one_persons((&people, &groups), caller, group))
+}
+
+/// The same by the machine's lists of people and of groups.
+fn is_one_persons((people, groups): (&str, &str), caller: u32, group: u32) -> bool {
     let (caller, group) = (caller.to_string(), group.to_string());
     let part = |line: &str, at: usize| line.split(':').nth(at).unwrap_or_default().to_owned();
     let with = |text: &str, at: usize, number: &str| -> Vec<String> {
         text.lines().filter(|line| part(line, at) == number).map(str::to_owned).collect()
     };
     // Of a person the third part is the number and the fourth that of the first group.
-    let (own, first) = (with(&people, 2, &caller), with(&people, 3, &group));
-    let ([user], [found]) = (&own[..], &with(&groups, 2, &group)[..]) else { return false };
+    let (own, first) = (with(people, 2, &caller), with(people, 3, &group));
+    let ([user], [found]) = (&own[..], &with(groups, 2, &group)[..]) else { return false };
     let name = part(user, 0);
     let is_alone = first.iter().all(|line| line == user)
         && part(found, 3).split(',').all(|member| member.is_empty() || member == name);

@@ -64,15 +64,17 @@ pub struct Override {
 impl RootManifest {
     /// The requirement that the project itself has for a name, in the order in which npm's `$name` looks.
     pub fn declared(&self, name: &str) -> Option<&str> {
+        self.tables().into_iter().find_map(|table| table.get(name)).map(String::as_str)
+    }
+
+    /// All that it asks for, the table that counts first where several have a name.
+    pub fn tables(&self) -> [&Dependencies; 4] {
         [
             &self.dev_dependencies,
             &self.optional_dependencies,
             &self.dependencies,
             &self.peer_dependencies,
         ]
-        .into_iter()
-        .find_map(|table| table.get(name))
-        .map(String::as_str)
     }
 }
 

@@ -200,6 +200,25 @@ fn what_others_may_write_captures_nothing() {
 }
 
 #[test]
+fn a_group_is_one_persons_by_its_name_and_with_nobody_else_in_it() {
+    let people = "root:x:0:0::/root:/bin/sh\nann:x:1002:1003::/home/ann:/bin/sh\n";
+    let second = format!("{people}bob:x:1005:1003::/home/bob:/bin/sh\n");
+    for (people, groups, expected) in [
+        (people, "ann:x:1003:\n", true),
+        (people, "ann:x:1003:ann\n", true),
+        (people, "ann:x:1003:ann,bob\n", false),
+        (people, "dev:x:1003:\n", false),
+        (people, "ann:x:1004:\n", false),
+        (people, "", false),
+        // Whose first group it is stands in no list of it.
+        (&*second, "ann:x:1003:\n", false),
+        ("ann:x:1002\n", "ann\n", false),
+    ] {
+        assert_eq!(is_one_persons((people, groups), 1002, 1003), expected, "{people}{groups}");
+    }
+}
+
+#[test]
 fn the_way_up_has_an_end() {
     let tree = Tree::new(&[("package.json", "{}")]);
     let deep = |depth| vec!["d"; depth].join("/");

@@ -40,13 +40,7 @@ use agents_versions::npm::Version;
 pub(super) fn named_by(root: &RootManifest, locals: &[Local]) -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     for manifest in locals.iter().map(|local| &local.manifest).chain([root]) {
-        let tables = [
-            &manifest.dependencies,
-            &manifest.dev_dependencies,
-            &manifest.optional_dependencies,
-            &manifest.peer_dependencies,
-        ];
-        keys.extend(tables.into_iter().flat_map(|table| table.values()).cloned());
+        keys.extend(manifest.tables().into_iter().flat_map(|table| table.values()).cloned());
     }
     overrides(&root.overrides, &mut keys);
     keys.retain(|key| is_key(key));

@@ -94,13 +94,7 @@ pub(super) fn retain_named(root: &RootManifest, locals: &mut Vec<Local>) {
     let places: BTreeMap<&str, &Local> =
         locals.iter().map(|local| (local.place.as_str(), local)).collect();
     while let Some(manifest) = pending.pop() {
-        let tables = [
-            &manifest.dependencies,
-            &manifest.dev_dependencies,
-            &manifest.optional_dependencies,
-            &manifest.peer_dependencies,
-        ];
-        let texts = tables.into_iter().flat_map(|table| table.values());
+        let texts = manifest.tables().into_iter().flat_map(|table| table.values());
         let named = texts.filter_map(|text| places.get(text.strip_prefix(FILE)?));
         for local in named {
             if kept.insert(local.place.clone()) {

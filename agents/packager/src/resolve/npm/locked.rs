@@ -52,7 +52,7 @@ struct Tree<'t> {
 impl<'t> Tree<'t> {
     fn new(root: &'t RootManifest, locals: &'t [Local], resolution: &'t Resolution) -> Self {
         let manifests = locals.iter().map(|local| &local.manifest).chain([root]);
-        let wishes = manifests.flat_map(tables).flatten();
+        let wishes = manifests.flat_map(RootManifest::tables).flatten();
         let named = wishes.filter_map(|(name, text)| Some((&**name, text.strip_prefix(FILE)?)));
         let workspaces = locals.iter().filter(|local| local.is_workspace);
         let packages = resolution.packages.iter();
@@ -100,7 +100,7 @@ impl<'t> Tree<'t> {
     /// Whether a manifest, the root's or that of a package of the project's own, finds what it asks for.
     fn finds_all(&self, local: Option<&Local>, manifest: &RootManifest) -> bool {
         let names: BTreeSet<&String> =
-            tables(manifest).into_iter().flat_map(Dependencies::keys).collect();
+            manifest.tables().into_iter().flat_map(Dependencies::keys).collect();
         let rule = self.rules.root().map(|rule| match local {
             Some(local) => self.rules.for_edge(rule, &local.name, None),
             None => rule,
@@ -203,15 +203,6 @@ pub(crate) fn is_other(manifest: &RootManifest, place: &str, package: &str) -> b
     let folder = place.rsplit_once(TOP).map_or(place, |(_, folder)| folder);
     let of_registry = manifest.declared(folder).filter(|text| named(text).is_none());
     of_registry.is_some_and(|text| Want::parse(text).package(folder) != package)
-}
-
-fn tables(root: &RootManifest) -> [&Dependencies; 4] {
-    [
-        &root.dev_dependencies,
-        &root.optional_dependencies,
-        &root.dependencies,
-        &root.peer_dependencies,
-    ]
 }
 
 /// As deep as a manifest may be nested.
