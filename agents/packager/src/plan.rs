@@ -1,7 +1,7 @@
 //! A plan: everything that an operation would do, decided and nothing done yet.
 //!
 //! Its canonical bytes have a digest, and that is what an approval names. The digest covers all fields: equal
-//! digests are equal plans. A plan holds what it was made from (the content of manifests and locks, the
+//! digests are equal plans. It is made of the digests of three pieces (`canonical`), so that of a large plan two are made at once. A plan holds what it was made from (the content of manifests and locks, the
 //! generations of environments), so that one which no longer fits is refused instead of half right.
 
 mod canonical;
@@ -10,6 +10,7 @@ pub(crate) mod tests;
 
 use std::path::Path;
 
+use ring::digest::{self, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
@@ -23,7 +24,9 @@ use crate::transaction::{
 };
 
 /// The version of the canonical form. It is part of the digest.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
+/// The one before, of which plans that tell what is installed may be stored: its digest is over all bytes at once.
+const SCHEMA_VERSION_OF_ONE_PIECE: u32 = 1;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,42 +188,58 @@ impl Plan {
 
     /// The bytes that the digest covers: a version line, then JSON with sorted keys and no spaces.
     pub fn canonical_bytes(&self) -> Result<Vec<u8>> {
-        let mut bytes = canonical::line().into_bytes();
-        bytes.append(&mut canonical::json(self)?);
+        let mut bytes = canonical::line(self).into_bytes();
+        bytes.append(&mut self.to_stored()?.json.whole());
         Ok(bytes)
     }
 
-    /// `sha256:...` over [`Self::canonical_bytes`].
+    /// `sha256:...` of [`Self::canonical_bytes`].
     pub fn digest(&self) -> Result<String> {
-        Ok(digest_of(&canonical::json(self)?))
+        Ok(self.to_stored()?.digest)
     }
 
     /// The digest, and the form that is stored: what it covers without the line before.
     pub(crate) fn to_stored(&self) -> Result<Stored> {
-        let json = canonical::json(self)?;
-        Ok(Stored { digest: digest_of(&json), json })
+        self.join_stored(self.begin_stored(&self.edits)?, self.resolutions_stored()?)
     }
 
-    /// The stored form up to the resolutions, hashed, with these for the files that change: for whoever has another thread that
-    /// writes the resolutions meanwhile.
-    pub(crate) fn begin_stored(&self, edits: &[FileEdit]) -> Result<Begun> {
-        let json = canonical::begin(self, edits)?;
-        let mut context = begin_digest();
-        context.update(&json);
-        Ok(Begun { json, context })
+    /// The stored form up to the resolutions, with these for the files that change: for whoever has another thread that writes the
+    /// resolutions meanwhile.
+    pub(crate) fn begin_stored(&self, edits: &[FileEdit]) -> Result<Piece> {
+        canonical::begin(self, edits).map(Piece::new)
     }
 
     /// The resolutions as they stand in the stored form.
-    pub(crate) fn resolutions_stored(&self) -> Result<Vec<u8>> {
-        canonical::resolutions(&self.resolutions)
+    pub(crate) fn resolutions_stored(&self) -> Result<Piece> {
+        canonical::resolutions(&self.resolutions).map(Piece::new)
+    }
+
+    /// The stored form of both.
+    pub(crate) fn join_stored(&self, begin: Piece, resolutions: Piece) -> Result<Stored> {
+        let pieces = [begin, resolutions, Piece::new(canonical::end(self)?)];
+        let mut context = digest::Context::new(&digest::SHA256);
+        let line = canonical::line(self);
+        context.update(line.as_bytes());
+        match self.schema_version {
+            SCHEMA_VERSION_OF_ONE_PIECE => {
+                pieces.iter().for_each(|piece| context.update(&piece.json));
+            }
+            _ => pieces.iter().for_each(|piece| context.update(piece.sha256.as_ref())),
+        }
+        let digest = format!("sha256:{}", crate::hex::hex(context.finish().as_ref()));
+        let json = Json(pieces.map(|piece| piece.json));
+        match line.len() + json.len() {
+            bytes if bytes > PLAN_BYTES_MAX => Err(too_large(bytes)),
+            _ => Ok(Stored { digest, json }),
+        }
     }
 
     /// Reads the stored form.
     pub(crate) fn from_json(text: &str) -> Result<Self> {
         let plan: Self = serde_json::from_str(text).map_err(|error| malformed(&error))?;
-        if plan.schema_version != SCHEMA_VERSION {
+        if !(SCHEMA_VERSION_OF_ONE_PIECE..=SCHEMA_VERSION).contains(&plan.schema_version) {
             let message = format!(
-                "the plan is of version {}; this program knows {SCHEMA_VERSION}",
+                "the plan is of version {}; this program knows up to {SCHEMA_VERSION}",
                 plan.schema_version
             );
             return Err(Error::new(Kind::Stale, "plan-version", message).hint("make a new plan"));
@@ -333,47 +352,46 @@ pub(crate) fn sort_edits(edits: &mut [FileEdit]) {
 pub(crate) struct Stored {
     /// `sha256:...`.
     pub(crate) digest: String,
-    /// A text, made of texts.
-    pub(crate) json: Vec<u8>,
+    pub(crate) json: Json,
 }
 
-/// The beginning of it, hashed.
-pub(crate) struct Begun {
-    json: Vec<u8>,
-    context: ring::digest::Context,
-}
+/// A text, made of texts, in the pieces in which it was written: whoever waits for the digest need not wait until they are put together.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Json([Vec<u8>; 3]);
 
-impl Begun {
-    /// The whole; `resolutions` are those of this plan as they are stored.
-    pub(crate) fn finish(self, plan: &Plan, resolutions: Vec<u8>) -> Result<Stored> {
-        let Self { json, mut context } = self;
-        let hashed = json.len();
-        let json = canonical::end(json, resolutions, plan)?;
-        context.update(&json[hashed..]);
-        Ok(Stored { digest: end_digest(context), json })
+impl Json {
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self([text.as_bytes().to_vec(), Vec::new(), Vec::new()])
+    }
+
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    /// All of it.
+    pub(crate) fn whole(&self) -> Vec<u8> {
+        self.0.concat()
+    }
+
+    /// Lets the next plan be written where this one stood, once it is on the disk.
+    pub(crate) fn give_back(self) {
+        let [begin, resolutions, _] = self.0;
+        canonical::give_back(begin, resolutions);
     }
 }
 
-/// Takes back the form that is stored of a plan, once it is on the disk.
-pub(crate) fn give_back(json: Vec<u8>) {
-    canonical::give_back(json);
+/// A piece of it, hashed.
+pub(crate) struct Piece {
+    json: Vec<u8>,
+    sha256: Digest,
 }
 
-/// The digest of the canonical bytes, given what follows their first line.
-fn digest_of(json: &[u8]) -> String {
-    let mut context = begin_digest();
-    context.update(json);
-    end_digest(context)
-}
-
-fn begin_digest() -> ring::digest::Context {
-    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    context.update(canonical::line().as_bytes());
-    context
-}
-
-fn end_digest(context: ring::digest::Context) -> String {
-    format!("sha256:{}", crate::hex::hex(context.finish().as_ref()))
+impl Piece {
+    fn new(json: Vec<u8>) -> Self {
+        Self { sha256: digest::digest(&digest::SHA256, &json), json }
+    }
 }
 
 fn malformed(error: &serde_json::Error) -> Error {

@@ -280,7 +280,7 @@ impl Transactions {
         let crate::plan::Stored { digest, json } = stored;
         self.inner.database.note_plan(database::Storable {
             digest: digest.clone(),
-            body: json,
+            json,
             created_at_ms: plan.created_at_ms,
             expires_at_ms: plan.expires_at_ms,
         })?;

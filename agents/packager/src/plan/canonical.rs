@@ -1,7 +1,11 @@
 //! The canonical bytes of a plan: the same on every machine, whatever order maps and fields have in memory.
 //!
-//! A line `bolide-plan/1`, then JSON without spaces, the keys of every object sorted by their bytes. Plans hold
+//! A line `bolide-plan/2`, then JSON without spaces, the keys of every object sorted by their bytes. Plans hold
 //! no fractional numbers, so every value has one spelling.
+//!
+//! The digest is SHA-256 over that line and, as 32 bytes each, the SHA-256 of three pieces of the JSON: up to the value of `resolutions`,
+//! that value, and what follows it. The first has the lock in it, the second all packages: of a large plan they take longest to hash, and
+//! two threads can do so.
 
 mod sorted;
 mod spare;
@@ -11,54 +15,40 @@ mod whole;
 
 use spare::{SPARE, SPARE_RESOLUTIONS};
 
-use super::{FileEdit, Plan, SCHEMA_VERSION, malformed, too_large};
+use super::{FileEdit, Plan, malformed};
 use crate::error::Result;
-use crate::limits::PLAN_BYTES_MAX;
 use crate::resolution::Resolution;
 
 /// Bytes that a package takes, about: nearly a quarter of it is its digest.
 const PACKAGE_BYTES_USUAL: usize = 640;
 
+/// Bytes that come before the resolutions beside the files that change, about.
+const BEGINNING_BYTES_USUAL: usize = 4096;
+
 /// The version line.
-pub(super) fn line() -> String {
-    format!("bolide-plan/{SCHEMA_VERSION}\n")
+pub(super) fn line(plan: &Plan) -> String {
+    format!("bolide-plan/{}\n", plan.schema_version)
 }
 
-/// What follows it: JSON, by which the plan is read again.
-pub(super) fn json(plan: &Plan) -> Result<Vec<u8>> {
-    let json = whole::append(room(plan, &plan.edits), plan).map_err(|error| malformed(&error))?;
-    check_size(json)
-}
-
-/// The same up to the resolutions, with these for the files that change.
+/// The first piece, with these for the files that change.
 pub(super) fn begin(plan: &Plan, edits: &[FileEdit]) -> Result<Vec<u8>> {
-    whole::begin(room(plan, edits), plan, edits).map_err(|error| malformed(&error))
+    whole::begin(room(edits), plan, edits).map_err(|error| malformed(&error))
 }
 
-/// The resolutions, which stand between what [`begin`] and what [`end`] write.
+/// The second.
 pub(super) fn resolutions(resolutions: &[Resolution]) -> Result<Vec<u8>> {
     let room = SPARE_RESOLUTIONS.take(room_of(resolutions));
     whole::resolutions(room, resolutions).map_err(|error| malformed(&error))
 }
 
-/// Puts the resolutions behind what comes before them, and the rest behind those.
-pub(super) fn end(mut json: Vec<u8>, resolutions: Vec<u8>, plan: &Plan) -> Result<Vec<u8>> {
-    json.extend_from_slice(&resolutions);
-    SPARE_RESOLUTIONS.give(resolutions);
-    check_size(whole::end(json, plan).map_err(|error| malformed(&error))?)
+/// The third.
+pub(super) fn end(plan: &Plan) -> Result<Vec<u8>> {
+    whole::end(Vec::new(), plan).map_err(|error| malformed(&error))
 }
 
-fn check_size(json: Vec<u8>) -> Result<Vec<u8>> {
-    let bytes = line().len() + json.len();
-    if bytes > PLAN_BYTES_MAX {
-        return Err(too_large(bytes));
-    }
-    Ok(json)
-}
-
-fn room(plan: &Plan, edits: &[FileEdit]) -> Vec<u8> {
+fn room(edits: &[FileEdit]) -> Vec<u8> {
     let edits: usize = edits.iter().filter_map(|edit| Some(edit.after.as_ref()?.len())).sum();
-    SPARE.take(room_of(&plan.resolutions) + edits / 3 * 4)
+    SPARE.take(BEGINNING_BYTES_USUAL + edits / 3 * 4)
 }
 
 fn room_of(resolutions: &[Resolution]) -> usize {
@@ -66,9 +56,10 @@ fn room_of(resolutions: &[Resolution]) -> usize {
     (packages + 4) * PACKAGE_BYTES_USUAL
 }
 
-/// Takes back what [`json`] wrote, so that the next plan is written where this one stood.
-pub(super) fn give_back(json: Vec<u8>) {
-    SPARE.give(json);
+/// Takes back the first two pieces, so that those of the next plan are written where they stood.
+pub(super) fn give_back(begin: Vec<u8>, resolutions: Vec<u8>) {
+    SPARE.give(begin);
+    SPARE_RESOLUTIONS.give(resolutions);
 }
 
 /// File content in JSON: base64, because a manifest need not be UTF-8.

@@ -75,11 +75,18 @@ fn the_canonical_bytes_are_written_down() {
     plan.project.identity.inode = 2;
     plan.project.identity.born_ns = Some(3);
     let bytes = String::from_utf8(plan.canonical_bytes().unwrap()).unwrap();
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes.as_bytes());
-    assert_eq!(plan.digest().unwrap(), format!("sha256:{}", crate::hex::hex(digest.as_ref())));
+    let digest = |parts: &[&[u8]]| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &parts.concat());
+        digest.as_ref().to_vec()
+    };
+    let (begin, rest) = bytes.split_at(bytes.find("[],\"schema").unwrap());
+    let (begin, (resolutions, end)) = (&begin["bolide-plan/2\n".len()..], rest.split_at(2));
+    let pieces = [begin, resolutions, end].map(|piece| digest(&[piece.as_bytes()]));
+    let whole = digest(&[b"bolide-plan/2\n", &pieces[0], &pieces[1], &pieces[2]]);
+    assert_eq!(plan.digest().unwrap(), format!("sha256:{}", crate::hex::hex(&whole)));
     assert_eq!(
         bytes,
-        "bolide-plan/1\n{\"created_at_ms\":1000,\"edits\":[{\"after\":\"/wAi\",\"before\":{\"bytes\":2,\
+        "bolide-plan/2\n{\"created_at_ms\":1000,\"edits\":[{\"after\":\"/wAi\",\"before\":{\"bytes\":2,\
          \"sha256\":\"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\
          \"path\":\"package.json\"}],\"environments\":[{\"ecosystem\":\"npm\",\"place\":\"node_modules\"}],\
          \"expires_at_ms\":2000,\"operation\":\"add\",\"preconditions\":[{\"content\":null,\"kind\":\"file\",\
@@ -87,8 +94,24 @@ fn the_canonical_bytes_are_written_down() {
          \"sha256\":\"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a\"},\"kind\":\"file\",\
          \"path\":\"package.json\"},{\"fingerprint\":null,\"generation\":0,\"kind\":\"environment\",\
          \"place\":\"node_modules\"}],\"project\":{\"identity\":{\"born_ns\":3,\"device\":1,\"inode\":2,\
-         \"kind\":\"directory\"},\"path\":\"/x\"},\"requested\":[],\"resolutions\":[],\"schema_version\":1}"
+         \"kind\":\"directory\"},\"path\":\"/x\"},\"requested\":[],\"resolutions\":[],\"schema_version\":2}"
     );
+}
+
+#[test]
+fn a_plan_of_the_version_before_is_read_by_its_own_digest() {
+    let mut plan = Plan { schema_version: 1, ..plan(&world()) };
+    let world = world();
+    let bytes = plan.canonical_bytes().unwrap();
+    assert!(bytes.starts_with(b"bolide-plan/1\n{"));
+    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+    let digest = format!("sha256:{}", crate::hex::hex(digest.as_ref()));
+    assert_eq!(world.transactions.store_plan(&plan).unwrap(), digest);
+    assert_eq!(world.transactions.plan(&digest).unwrap(), plan);
+    plan.schema_version = 3;
+    let later = world.transactions.store_plan(&plan).unwrap();
+    let error = world.transactions.plan(&later).unwrap_err();
+    assert_eq!((error.kind, error.code.as_str()), (Kind::Stale, "plan-version"));
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! A plan's lock, its stored form with its digest, and its answer, made on two threads at once: of a thousand packages each is a megabyte,
 //! and the digest alone takes as long as two of them.
 //!
-//! | this thread                                  | the one beside it                        |
-//! |----------------------------------------------|------------------------------------------|
-//! | writes the lock                              | writes the resolutions as they are stored |
-//! | writes and hashes what comes before those    | writes the answer up to its packages     |
-//! | hashes the resolutions                       |                                          |
+//! | this thread                                            | the one beside it                                    |
+//! |--------------------------------------------------------|------------------------------------------------------|
+//! | writes the lock                                        | writes and hashes the resolutions as they are stored |
+//! | writes and hashes what comes before those, with the lock | writes the answer up to its packages               |
 
 use std::sync::mpsc::sync_channel;
 
@@ -40,14 +39,14 @@ pub(super) fn make(
         let beside = thread.spawn_scoped(scope, work);
         edits.extend(lock()?);
         sort_edits(&mut edits);
-        let begun = plan.begin_stored(&edits)?;
+        let begin = plan.begin_stored(&edits)?;
         let Ok(beside) = beside else {
             // There is no thread to be had, so it is done here.
-            let stored = begun.finish(plan, plan.resolutions_stored()?)?;
+            let stored = plan.join_stored(begin, plan.resolutions_stored()?)?;
             return Ok(Made { stored, edits, written: shown.begin(answer)? });
         };
         let failed = || unshown("its writer failed");
-        let stored = begun.finish(plan, take.recv().map_err(|_| failed())??)?;
+        let stored = plan.join_stored(begin, take.recv().map_err(|_| failed())??)?;
         let written = beside.join().unwrap_or_else(|_| Err(failed()))?;
         Ok(Made { stored, edits, written })
     })

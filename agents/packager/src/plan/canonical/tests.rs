@@ -100,7 +100,9 @@ fn plan(is_full: bool) -> Plan {
 fn a_plan_is_what_the_general_writer_makes_of_it() {
     let nothing = Plan { resolutions: Vec::new(), ..plan(false) };
     for plan in [plan(true), plan(false), nothing] {
-        let written = whole::append(b"before".to_vec(), &plan).expect("written");
+        let written = whole::begin(b"before".to_vec(), &plan, &plan.edits).expect("written");
+        let written = whole::resolutions(written, &plan.resolutions).expect("written");
+        let written = whole::end(written, &plan).expect("written");
         let law = sorted::append(b"before".to_vec(), &plan).expect("written");
         assert_eq!(String::from_utf8(written), String::from_utf8(law));
     }

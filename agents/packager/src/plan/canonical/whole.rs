@@ -10,12 +10,6 @@ use super::sorted::Sink;
 use crate::plan::{FileEdit, Plan};
 use crate::resolution::{Artifact, Package, Resolution};
 
-/// Appends it.
-pub(super) fn append(bytes: Vec<u8>, plan: &Plan) -> Result<Vec<u8>, Error> {
-    let bytes = begin(bytes, plan, &plan.edits)?;
-    end(resolutions(bytes, &plan.resolutions)?, plan)
-}
-
 /// Appends what comes before the resolutions, with these for the files that change.
 pub(super) fn begin(bytes: Vec<u8>, plan: &Plan, edits: &[FileEdit]) -> Result<Vec<u8>, Error> {
     // All of them, so that none is forgotten, here or in what follows.

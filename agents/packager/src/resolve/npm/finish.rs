@@ -2,8 +2,12 @@
 //!
 //! A package that failed to load or does not run here is dropped, with all that only it needs, where everything that
 //! leads to it is optional; else it is an error.
+//!
+//! Of thousands of packages the texts lie all over the memory: they are written down on a thread beside, while this one looks over their
+//! edges.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 
 use rustc_hash::FxHashSet as HashSet;
 
@@ -11,11 +15,13 @@ use super::Request;
 use super::build::Builder;
 use super::catalogue::Role;
 use super::check::gather;
+use super::ready::Ready;
 use super::report::Failure;
 use super::tree::{Content, EdgeId, NodeId};
 use super::want::shown;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
+use crate::limits::DESCRIBED_BESIDE_MIN;
 use crate::resolution::{Link, Package, Resolution};
 use agents_versions::shorten;
 
@@ -56,9 +62,7 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
     if elsewhere > 0 {
         warnings.push(format!("optional packages for other platforms are left out: {elsewhere}"));
     }
-    let kept = kept_nodes(builder, &dropped);
-    warn_of_edges(builder, &kept, &mut warnings);
-    write_down(builder, &kept, warnings)
+    write_down(builder, &kept_nodes(builder, &dropped), warnings)
 }
 
 /// Some of a tree's nodes.
@@ -309,59 +313,122 @@ fn write_down(
     kept: &Installed,
     mut warnings: Vec<String>,
 ) -> Result<Resolution, Failure> {
-    let mut nodes: Vec<(&str, &str, &str, NodeId)> = Vec::with_capacity(kept.nodes.len());
-    for &node in &kept.nodes {
-        let Content::Package(package) = builder.tree.node(node).content else { continue };
-        let package = builder.tree.catalogue.package(package);
-        let name = builder.tree.catalogue.known.names.text_ref(package.name);
-        nodes.push((name, &package.ready.entry.version, builder.tree.node(node).place(), node));
-    }
-    nodes.sort_unstable();
-    // By node, behind its number so that none is 0.
-    let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
-    for ((_, _, _, node), number) in nodes.iter().zip(1..) {
-        index[node.index()] = number;
-    }
-    let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
-    let own = builder.tree.locals().filter(|&local| kept.marks.has(local)).chain([builder.top]);
-    let mut direct = Marks::new(builder);
-    for edge in own.flat_map(|node| builder.tree.edges_out(node)) {
-        if let Some(to) = builder.tree.edge(edge).to {
-            direct.insert(to);
-        }
-    }
-    let mut packages = Vec::with_capacity(nodes.len());
-    for (name, version, place, node) in nodes {
-        let Some(id) = builder.tree.package_of(node) else { continue };
-        let ready = &builder.tree.catalogue.package(id).ready;
-        let entry = &ready.entry;
-        let declared = builder.tree.node(node).shape.declared.len();
-        let mut dependencies: Vec<usize> = Vec::with_capacity(declared);
-        dependencies.extend(builder.tree.edges_out(node).filter_map(|edge| {
-            let to = builder.tree.edge(edge).to?;
-            position(to).or_else(|| position(builder.tree.same_above(to)?))
-        }));
-        dependencies.sort_unstable();
-        dependencies.dedup();
-        packages.push(Package {
-            ecosystem: Ecosystem::Npm,
-            artifact: ready.artifact(name).map_err(Failure::Other)?,
-            name: name.to_owned(),
-            version: version.to_owned(),
-            direct: direct.has(node),
-            dependencies,
-            place: place.to_owned(),
-            bin: entry.bin.clone(),
-            extras: Vec::new(),
-            license: entry.license.clone(),
-            published: entry.published.clone(),
-            scripts: entry.install_scripts.clone(),
-        });
+    let rows = rows(builder, kept);
+    let described = || rows.iter().map(Row::package).collect::<Result<Vec<Package>, Error>>();
+    let edges = || {
+        warn_of_edges(builder, kept, &mut warnings);
+        (direct(builder, kept), used(builder, &rows))
+    };
+    let (described, (direct, used)) = beside(rows.len() >= DESCRIBED_BESIDE_MIN, &described, edges);
+    let mut packages = described.map_err(Failure::Other)?;
+    for ((package, row), used) in packages.iter_mut().zip(&rows).zip(used) {
+        package.direct = direct.has(row.node);
+        package.dependencies = used;
     }
     warnings.sort();
     warnings.dedup();
     let links = links(builder, kept);
     Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
+}
+
+/// Does one thing on a thread beside, where that pays and there is one to be had, and the other here.
+fn beside<A: Send, B>(
+    pays: bool,
+    there: &(impl Fn() -> A + Sync),
+    here: impl FnOnce() -> B,
+) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("described".to_owned());
+        match pays.then(|| thread.spawn_scoped(scope, there)) {
+            Some(Ok(thread)) => {
+                let here = here();
+                (thread.join().unwrap_or_else(|panic| resume_unwind(panic)), here)
+            }
+            _ => (there(), here()),
+        }
+    })
+}
+
+/// A package of the tree, as far as it needs no tree to be described.
+struct Row<'a> {
+    name: &'a str,
+    place: &'a str,
+    ready: &'a Ready,
+    node: NodeId,
+}
+
+impl Row<'_> {
+    /// It without its edges.
+    fn package(&self) -> Result<Package, Error> {
+        let entry = &self.ready.entry;
+        Ok(Package {
+            ecosystem: Ecosystem::Npm,
+            artifact: self.ready.artifact(self.name)?,
+            name: self.name.to_owned(),
+            version: entry.version.clone(),
+            direct: false,
+            dependencies: Vec::new(),
+            place: self.place.to_owned(),
+            bin: entry.bin.clone(),
+            extras: Vec::new(),
+            license: entry.license.clone(),
+            published: entry.published.clone(),
+            scripts: entry.install_scripts.clone(),
+        })
+    }
+}
+
+/// What is installed, by name, version and place.
+fn rows<'b>(builder: &'b Builder<'_>, kept: &Installed) -> Vec<Row<'b>> {
+    let mut rows = Vec::with_capacity(kept.nodes.len());
+    for &node in &kept.nodes {
+        let Content::Package(package) = builder.tree.node(node).content else { continue };
+        let package = builder.tree.catalogue.package(package);
+        let name = builder.tree.catalogue.known.names.text_ref(package.name);
+        rows.push(Row {
+            name,
+            place: builder.tree.node(node).place(),
+            ready: &package.ready,
+            node,
+        });
+    }
+    let key = |row: &Row<'b>| (row.name, &*row.ready.entry.version, row.place, row.node);
+    rows.sort_unstable_by(|left, right| key(left).cmp(&key(right)));
+    rows
+}
+
+/// What the project's own packages ask for.
+fn direct(builder: &Builder<'_>, kept: &Installed) -> Marks {
+    let mut direct = Marks::new(builder);
+    let own = builder.tree.locals().filter(|&local| kept.marks.has(local)).chain([builder.top]);
+    for edge in own.flat_map(|node| builder.tree.edges_out(node)) {
+        if let Some(to) = builder.tree.edge(edge).to {
+            direct.insert(to);
+        }
+    }
+    direct
+}
+
+/// What each of them uses, by its row.
+fn used(builder: &Builder<'_>, rows: &[Row<'_>]) -> Vec<Vec<usize>> {
+    // By node, behind its number so that none is 0.
+    let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
+    for (row, number) in rows.iter().zip(1..) {
+        index[row.node.index()] = number;
+    }
+    let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
+    let of_row = |row: &Row<'_>| {
+        let declared = builder.tree.node(row.node).shape.declared.len();
+        let mut used: Vec<usize> = Vec::with_capacity(declared);
+        used.extend(builder.tree.edges_out(row.node).filter_map(|edge| {
+            let to = builder.tree.edge(edge).to?;
+            position(to).or_else(|| position(builder.tree.same_above(to)?))
+        }));
+        used.sort_unstable();
+        used.dedup();
+        used
+    };
+    rows.iter().map(of_row).collect()
 }
 
 /// The links in the tree, and where they lead.

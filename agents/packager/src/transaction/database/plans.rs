@@ -4,9 +4,8 @@
 //! is time, before somebody asks for it at the latest. So whatever refers to a plan finds it in the database. Between the two
 //! it goes with the process, as a written one may go with the power: then it is made again.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Database, run};
 use crate::error::{Error, Result};
 use crate::limits::{PLANS_UNWRITTEN_BYTES_MAX, PLANS_UNWRITTEN_MAX};
+use crate::plan::Json;
 
 /// Approvals of one plan that are looked at.
 const APPROVALS_MAX: u32 = 100;
@@ -35,8 +35,7 @@ pub struct Approval {
 #[derive(Debug)]
 pub(crate) struct Storable {
     pub(crate) digest: String,
-    /// JSON.
-    pub(crate) body: Vec<u8>,
+    pub(crate) json: Json,
     pub(crate) created_at_ms: u64,
     pub(crate) expires_at_ms: u64,
 }
@@ -72,9 +71,9 @@ impl Database {
     pub(crate) fn note_plan(&self, plan: Storable) -> Result<()> {
         let plan = Arc::new(plan);
         let has_room = self.unwritten.with(|waiting| {
-            let bytes: usize = waiting.plans.iter().map(|plan| plan.body.len()).sum();
+            let bytes: usize = waiting.plans.iter().map(|plan| plan.json.len()).sum();
             let has_room = waiting.plans.len() < PLANS_UNWRITTEN_MAX
-                && bytes + plan.body.len() <= PLANS_UNWRITTEN_BYTES_MAX;
+                && bytes + plan.json.len() <= PLANS_UNWRITTEN_BYTES_MAX;
             if has_room {
                 waiting.plans.push(Arc::clone(&plan));
             }
@@ -93,7 +92,7 @@ impl Database {
                 return;
             }
             if let Some(plan) = Arc::into_inner(plan) {
-                crate::plan::give_back(plan.body);
+                plan.json.give_back();
             }
         }
     }
@@ -245,10 +244,11 @@ impl Database {
 /// Writes a plan, and removes those that expired long ago and only take space, unless what they describe stands or is under way: it has
 /// to be possible to look up what a transaction was agreed to do.
 fn put(connection: &Transaction<'_>, plan: &Storable) -> rusqlite::Result<()> {
-    let Storable { digest, body, created_at_ms, expires_at_ms } = plan;
+    let Storable { digest, json, created_at_ms, expires_at_ms } = plan;
     let (created_at_ms, expires_at_ms) = (*created_at_ms, *expires_at_ms);
     let unfit = |error| rusqlite::Error::ToSqlConversionFailure(Box::new(error));
-    let text = std::str::from_utf8(body).map_err(unfit)?;
+    let json = json.whole();
+    let text = std::str::from_utf8(&json).map_err(unfit)?;
     run(
         connection,
         "DELETE FROM plans WHERE expires_at_ms < ?1 AND digest NOT IN

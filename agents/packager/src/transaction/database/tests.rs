@@ -1,6 +1,7 @@
 //! What is written together, and what waits for the disk.
 
 use super::*;
+use crate::plan::Json;
 use crate::transaction::directory::{Identity, ObjectKind};
 
 fn database() -> (tempfile::TempDir, Database) {
@@ -19,9 +20,9 @@ fn approval(digest: &str) -> Approval {
 }
 
 fn note(database: &Database, digest: &str) {
-    let (digest, body) = (digest.to_owned(), b"{}".to_vec());
+    let (digest, json) = (digest.to_owned(), Json::of("{}"));
     let far = i64::MAX as u64;
-    let plan = Storable { digest, body, created_at_ms: far, expires_at_ms: far };
+    let plan = Storable { digest, json, created_at_ms: far, expires_at_ms: far };
     database.note_plan(plan).expect("noted");
 }
 

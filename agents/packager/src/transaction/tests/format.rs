@@ -22,8 +22,8 @@ fn begin(world: &World) -> Begin {
 }
 
 fn storable(digest: &str, created_at_ms: u64) -> Storable {
-    let (digest, body) = (digest.to_owned(), b"{}".to_vec());
-    Storable { digest, body, created_at_ms, expires_at_ms: created_at_ms + 1 }
+    let (digest, json) = (digest.to_owned(), crate::plan::Json::of("{}"));
+    Storable { digest, json, created_at_ms, expires_at_ms: created_at_ms + 1 }
 }
 
 #[test]
