@@ -117,19 +117,20 @@ fn unwritable(problem: &str) -> Error {
 /// What a reader would refuse is not written.
 fn check(part: &PartView<'_>) -> Result<()> {
     let Resolution { packages, links, .. } = part.resolution;
-    let of_links = links.iter().flat_map(|link| [&link.place, &link.target]);
-    let mut texts = part.wants.iter().chain(of_links).chain(packages.iter().flat_map(|package| {
-        let bin = package.bin.iter().flat_map(|(name, path)| [name, path]);
-        bin.chain(&package.extras).chain(&package.scripts).chain([
-            &package.version,
-            &package.place,
-            &package.artifact.file_name,
-        ])
-    }));
-    if let Some(unfit) = texts.find(|text| !is_fit(text)) {
-        let shown = agents_versions::shorten(unfit);
-        let limit = format!("more than {LOCK_TEXT_BYTES_MAX} bytes, or control characters");
-        return Err(unwritable(&format!("`{shown}` has {limit}")));
+    part.wants.iter().try_for_each(|text| check_text(text))?;
+    for link in links {
+        check_text(&link.place)?;
+        check_text(&link.target)?;
+    }
+    for package in packages {
+        for (name, path) in &package.bin {
+            check_text(name)?;
+            check_text(path)?;
+        }
+        package.extras.iter().chain(&package.scripts).try_for_each(|text| check_text(text))?;
+        check_text(&package.version)?;
+        check_text(&package.place)?;
+        check_text(&package.artifact.file_name)?;
     }
     let places = packages.iter().map(|package| &package.place);
     let mut places = places.chain(links.iter().map(|link| &link.place));
@@ -160,6 +161,15 @@ fn check(part: &PartView<'_>) -> Result<()> {
         return Err(unwritable(&format!("{packages} packages for {wants} wants are too many")));
     }
     Ok(())
+}
+
+fn check_text(text: &str) -> Result<()> {
+    if is_fit(text) {
+        return Ok(());
+    }
+    let shown = agents_versions::shorten(text);
+    let limit = format!("more than {LOCK_TEXT_BYTES_MAX} bytes, or control characters");
+    Err(unwritable(&format!("`{shown}` has {limit}")))
 }
 
 /// Whether a reader would take a text.

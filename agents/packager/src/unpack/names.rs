@@ -24,7 +24,8 @@ pub fn check(path: &str) -> Result<(), Refusal> {
         return refuse("contains a backslash");
     }
     // Of plain text, which nearly all names are, the bytes tell.
-    if !path.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+    let is_odd = |byte: u8| !matches!(byte, b' '..=b'~');
+    if path.bytes().fold(false, |found, byte| found | is_odd(byte)) {
         if path.chars().any(char::is_control) {
             return refuse("contains a control character");
         }
@@ -33,12 +34,12 @@ pub fn check(path: &str) -> Result<(), Refusal> {
         }
     }
     let mut depth = 0;
-    for component in path.split('/') {
+    for component in path.as_bytes().split(|byte| *byte == b'/') {
         depth += 1;
         match component {
-            "" => return refuse("has an empty component"),
-            "." => return refuse("has the component `.`"),
-            ".." => return refuse("has the component `..`"),
+            b"" => return refuse("has an empty component"),
+            b"." => return refuse("has the component `.`"),
+            b".." => return refuse("has the component `..`"),
             _ if component.len() > limits::ARCHIVE_COMPONENT_BYTES_MAX => {
                 return refuse("has a component that is too long");
             }

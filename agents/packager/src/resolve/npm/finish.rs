@@ -3,8 +3,7 @@
 //! A package that failed to load or does not run here is dropped, with all that only it needs, where everything that
 //! leads to it is optional; else it is an error.
 //!
-//! Of thousands of packages the texts lie all over the memory: they are written down on a thread beside, while this one looks over their
-//! edges.
+//! Of thousands of packages the texts lie all over the memory: they are gathered on a thread beside, while this one looks the tree over.
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -26,7 +25,122 @@ use crate::resolution::{Link, Package, Resolution};
 use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
+    let rows = rows(builder);
+    let describe = || rows.iter().map(Row::package).collect::<Vec<_>>();
+    let look = || look_over(builder, request, &rows);
+    let (looked, described) = beside(rows.len() >= DESCRIBED_BESIDE_MIN, look, &describe);
+    let Looked { kept, order, used, mut warnings } = looked?;
+    let direct = direct(builder, &kept);
+    let mut described: Vec<_> = described.into_iter().map(Some).collect();
+    let mut packages = Vec::with_capacity(order.len());
+    for (row, used) in order.into_iter().zip(used) {
+        let Some(package) = described[row].take() else { continue };
+        let package = package.map_err(Failure::Other)?;
+        let direct = direct.has(rows[row].node);
+        packages.push(Package { direct, dependencies: used, ..package });
+    }
+    warnings.sort();
+    warnings.dedup();
+    let links = links(builder, &kept);
+    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
+}
+
+/// Does one thing here and another one on a thread beside, where that pays and there is one to be had.
+fn beside<A, B: Send>(
+    pays: bool,
+    here: impl FnOnce() -> A,
+    there: &(impl Fn() -> B + Sync),
+) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("described".to_owned());
+        match pays.then(|| thread.spawn_scoped(scope, there)) {
+            Some(Ok(thread)) => {
+                let here = here();
+                (here, thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            }
+            _ => (here(), there()),
+        }
+    })
+}
+
+/// A package of the tree, as far as it can be described without the tree.
+struct Row<'a> {
+    name: &'a str,
+    place: &'a str,
+    ready: &'a Ready,
+    node: NodeId,
+}
+
+impl Row<'_> {
+    /// By what they are put in order.
+    fn key(&self) -> (&str, &str, &str, NodeId) {
+        (self.name, &self.ready.entry.version, self.place, self.node)
+    }
+
+    /// It without its edges.
+    fn package(&self) -> Result<Package, Error> {
+        let entry = &self.ready.entry;
+        Ok(Package {
+            ecosystem: Ecosystem::Npm,
+            artifact: self.ready.artifact(self.name)?,
+            name: self.name.to_owned(),
+            version: entry.version.clone(),
+            direct: false,
+            dependencies: Vec::new(),
+            place: self.place.to_owned(),
+            bin: entry.bin.clone(),
+            extras: Vec::new(),
+            license: entry.license.clone(),
+            published: entry.published.clone(),
+            scripts: entry.install_scripts.clone(),
+        })
+    }
+}
+
+/// Every package that was placed, installed or not.
+fn rows<'b>(builder: &'b Builder<'_>) -> Vec<Row<'b>> {
+    let of_node = |node: NodeId| {
+        let one = builder.tree.node(node);
+        let Content::Package(package) = one.content else { return None };
+        let package = builder.tree.catalogue.package(package);
+        let name = builder.tree.catalogue.known.names.text_ref(package.name);
+        Some(Row { name, place: one.place(), ready: &package.ready, node })
+    };
+    builder.tree.placed().filter_map(of_node).collect()
+}
+
+/// What the tree says of its packages.
+struct Looked {
+    kept: Installed,
+    /// The rows of those that are installed, by name, version and place.
+    order: Vec<usize>,
+    /// What each of those uses, as positions in that order.
+    used: Vec<Vec<usize>>,
+    warnings: Vec<String>,
+}
+
+fn look_over(
+    builder: &Builder<'_>,
+    request: &Request<'_>,
+    rows: &[Row<'_>],
+) -> Result<Looked, Failure> {
     let mut warnings = Vec::new();
+    let dropped = dropped(builder, request, &mut warnings)?;
+    let kept = kept_nodes(builder, &dropped);
+    warn_of_edges(builder, &kept, &mut warnings);
+    let mut order: Vec<usize> =
+        (0..rows.len()).filter(|row| kept.marks.has(rows[*row].node)).collect();
+    order.sort_unstable_by(|left, right| rows[*left].key().cmp(&rows[*right].key()));
+    let used = used(builder, order.iter().map(|row| rows[*row].node));
+    Ok(Looked { kept, order, used, warnings })
+}
+
+/// What is left out because this machine cannot use it.
+fn dropped(
+    builder: &Builder<'_>,
+    request: &Request<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Marks, Failure> {
     let nobody = Marks::new(builder);
     let mut required = reachable(builder, &nobody, |role| !role.is_optional());
     // What the project's own packages need is needed, even where only an optional dependency links to them.
@@ -62,7 +176,7 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
     if elsewhere > 0 {
         warnings.push(format!("optional packages for other platforms are left out: {elsewhere}"));
     }
-    write_down(builder, &kept_nodes(builder, &dropped), warnings)
+    Ok(dropped)
 }
 
 /// Some of a tree's nodes.
@@ -308,95 +422,6 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &Installed, warnings: &mut Vec<Str
     }
 }
 
-fn write_down(
-    builder: &Builder<'_>,
-    kept: &Installed,
-    mut warnings: Vec<String>,
-) -> Result<Resolution, Failure> {
-    let rows = rows(builder, kept);
-    let described = || rows.iter().map(Row::package).collect::<Result<Vec<Package>, Error>>();
-    let edges = || {
-        warn_of_edges(builder, kept, &mut warnings);
-        (direct(builder, kept), used(builder, &rows))
-    };
-    let (described, (direct, used)) = beside(rows.len() >= DESCRIBED_BESIDE_MIN, &described, edges);
-    let mut packages = described.map_err(Failure::Other)?;
-    for ((package, row), used) in packages.iter_mut().zip(&rows).zip(used) {
-        package.direct = direct.has(row.node);
-        package.dependencies = used;
-    }
-    warnings.sort();
-    warnings.dedup();
-    let links = links(builder, kept);
-    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
-}
-
-/// Does one thing on a thread beside, where that pays and there is one to be had, and the other here.
-fn beside<A: Send, B>(
-    pays: bool,
-    there: &(impl Fn() -> A + Sync),
-    here: impl FnOnce() -> B,
-) -> (A, B) {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("described".to_owned());
-        match pays.then(|| thread.spawn_scoped(scope, there)) {
-            Some(Ok(thread)) => {
-                let here = here();
-                (thread.join().unwrap_or_else(|panic| resume_unwind(panic)), here)
-            }
-            _ => (there(), here()),
-        }
-    })
-}
-
-/// A package of the tree, as far as it needs no tree to be described.
-struct Row<'a> {
-    name: &'a str,
-    place: &'a str,
-    ready: &'a Ready,
-    node: NodeId,
-}
-
-impl Row<'_> {
-    /// It without its edges.
-    fn package(&self) -> Result<Package, Error> {
-        let entry = &self.ready.entry;
-        Ok(Package {
-            ecosystem: Ecosystem::Npm,
-            artifact: self.ready.artifact(self.name)?,
-            name: self.name.to_owned(),
-            version: entry.version.clone(),
-            direct: false,
-            dependencies: Vec::new(),
-            place: self.place.to_owned(),
-            bin: entry.bin.clone(),
-            extras: Vec::new(),
-            license: entry.license.clone(),
-            published: entry.published.clone(),
-            scripts: entry.install_scripts.clone(),
-        })
-    }
-}
-
-/// What is installed, by name, version and place.
-fn rows<'b>(builder: &'b Builder<'_>, kept: &Installed) -> Vec<Row<'b>> {
-    let mut rows = Vec::with_capacity(kept.nodes.len());
-    for &node in &kept.nodes {
-        let Content::Package(package) = builder.tree.node(node).content else { continue };
-        let package = builder.tree.catalogue.package(package);
-        let name = builder.tree.catalogue.known.names.text_ref(package.name);
-        rows.push(Row {
-            name,
-            place: builder.tree.node(node).place(),
-            ready: &package.ready,
-            node,
-        });
-    }
-    let key = |row: &Row<'b>| (row.name, &*row.ready.entry.version, row.place, row.node);
-    rows.sort_unstable_by(|left, right| key(left).cmp(&key(right)));
-    rows
-}
-
 /// What the project's own packages ask for.
 fn direct(builder: &Builder<'_>, kept: &Installed) -> Marks {
     let mut direct = Marks::new(builder);
@@ -409,18 +434,21 @@ fn direct(builder: &Builder<'_>, kept: &Installed) -> Marks {
     direct
 }
 
-/// What each of them uses, by its row.
-fn used(builder: &Builder<'_>, rows: &[Row<'_>]) -> Vec<Vec<usize>> {
+/// What each of these uses, as positions among them.
+fn used(
+    builder: &Builder<'_>,
+    nodes: impl ExactSizeIterator<Item = NodeId> + Clone,
+) -> Vec<Vec<usize>> {
     // By node, behind its number so that none is 0.
     let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
-    for (row, number) in rows.iter().zip(1..) {
-        index[row.node.index()] = number;
+    for (node, number) in nodes.clone().zip(1..) {
+        index[node.index()] = number;
     }
     let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
-    let of_row = |row: &Row<'_>| {
-        let declared = builder.tree.node(row.node).shape.declared.len();
+    let of_node = |node: NodeId| {
+        let declared = builder.tree.node(node).shape.declared.len();
         let mut used: Vec<usize> = Vec::with_capacity(declared);
-        used.extend(builder.tree.edges_out(row.node).filter_map(|edge| {
+        used.extend(builder.tree.edges_out(node).filter_map(|edge| {
             let to = builder.tree.edge(edge).to?;
             position(to).or_else(|| position(builder.tree.same_above(to)?))
         }));
@@ -428,7 +456,7 @@ fn used(builder: &Builder<'_>, rows: &[Row<'_>]) -> Vec<Vec<usize>> {
         used.dedup();
         used
     };
-    rows.iter().map(of_row).collect()
+    nodes.map(of_node).collect()
 }
 
 /// The links in the tree, and where they lead.
