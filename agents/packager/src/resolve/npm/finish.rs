@@ -29,19 +29,18 @@ pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Res
     let describe = || rows.iter().map(Row::package).collect::<Vec<_>>();
     let look = || look_over(builder, request, &rows);
     let (looked, described) = beside(rows.len() >= DESCRIBED_BESIDE_MIN, look, &describe);
-    let Looked { kept, order, used, mut warnings } = looked?;
+    let Looked { kept, used, mut warnings } = looked?;
     let direct = direct(builder, &kept);
-    let mut described: Vec<_> = described.into_iter().map(Some).collect();
-    let mut packages = Vec::with_capacity(order.len());
-    for (row, used) in order.into_iter().zip(used) {
-        let Some(package) = described[row].take() else { continue };
-        let package = package.map_err(Failure::Other)?;
-        let direct = direct.has(rows[row].node);
-        packages.push(Package { direct, dependencies: used, ..package });
-    }
+    let is_kept = |(row, _): &(&Row<'_>, _)| kept.marks.has(row.node);
+    let kept_rows = rows.iter().zip(described).filter(is_kept);
+    let of_row = |((row, package), dependencies): ((&Row<'_>, Result<Package, Error>), _)| {
+        package.map(|package| Package { direct: direct.has(row.node), dependencies, ..package })
+    };
+    let packages = kept_rows.zip(used).map(of_row).collect::<Result<_, _>>();
     warnings.sort();
     warnings.dedup();
     let links = links(builder, &kept);
+    let packages = packages.map_err(Failure::Other)?;
     Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
 }
 
@@ -97,7 +96,8 @@ impl Row<'_> {
     }
 }
 
-/// Every package that was placed, installed or not.
+/// Every package that was placed, installed or not, by name, version and place: what is gathered in that order lies in that order, and
+/// whoever writes it down reads it so.
 fn rows<'b>(builder: &'b Builder<'_>) -> Vec<Row<'b>> {
     let of_node = |node: NodeId| {
         let one = builder.tree.node(node);
@@ -106,15 +106,15 @@ fn rows<'b>(builder: &'b Builder<'_>) -> Vec<Row<'b>> {
         let name = builder.tree.catalogue.known.names.text_ref(package.name);
         Some(Row { name, place: one.place(), ready: &package.ready, node })
     };
-    builder.tree.placed().filter_map(of_node).collect()
+    let mut rows: Vec<Row<'b>> = builder.tree.placed().filter_map(of_node).collect();
+    rows.sort_unstable_by(|left, right| left.key().cmp(&right.key()));
+    rows
 }
 
 /// What the tree says of its packages.
 struct Looked {
     kept: Installed,
-    /// The rows of those that are installed, by name, version and place.
-    order: Vec<usize>,
-    /// What each of those uses, as positions in that order.
+    /// What each of those rows uses that are installed, as positions among them.
     used: Vec<Vec<usize>>,
     warnings: Vec<String>,
 }
@@ -128,11 +128,10 @@ fn look_over(
     let dropped = dropped(builder, request, &mut warnings)?;
     let kept = kept_nodes(builder, &dropped);
     warn_of_edges(builder, &kept, &mut warnings);
-    let mut order: Vec<usize> =
-        (0..rows.len()).filter(|row| kept.marks.has(rows[*row].node)).collect();
-    order.sort_unstable_by(|left, right| rows[*left].key().cmp(&rows[*right].key()));
-    let used = used(builder, order.iter().map(|row| rows[*row].node));
-    Ok(Looked { kept, order, used, warnings })
+    let nodes: Vec<NodeId> =
+        rows.iter().map(|row| row.node).filter(|node| kept.marks.has(*node)).collect();
+    let used = used(builder, &nodes);
+    Ok(Looked { kept, used, warnings })
 }
 
 /// What is left out because this machine cannot use it.
@@ -435,20 +434,17 @@ fn direct(builder: &Builder<'_>, kept: &Installed) -> Marks {
 }
 
 /// What each of these uses, as positions among them.
-fn used(
-    builder: &Builder<'_>,
-    nodes: impl ExactSizeIterator<Item = NodeId> + Clone,
-) -> Vec<Vec<usize>> {
+fn used(builder: &Builder<'_>, nodes: &[NodeId]) -> Vec<Vec<usize>> {
     // By node, behind its number so that none is 0.
     let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
-    for (node, number) in nodes.clone().zip(1..) {
+    for (node, number) in nodes.iter().zip(1..) {
         index[node.index()] = number;
     }
     let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
-    let of_node = |node: NodeId| {
-        let declared = builder.tree.node(node).shape.declared.len();
+    let of_node = |node: &NodeId| {
+        let declared = builder.tree.node(*node).shape.declared.len();
         let mut used: Vec<usize> = Vec::with_capacity(declared);
-        used.extend(builder.tree.edges_out(node).filter_map(|edge| {
+        used.extend(builder.tree.edges_out(*node).filter_map(|edge| {
             let to = builder.tree.edge(edge).to?;
             position(to).or_else(|| position(builder.tree.same_above(to)?))
         }));
@@ -456,7 +452,7 @@ fn used(
         used.dedup();
         used
     };
-    nodes.map(of_node).collect()
+    nodes.iter().map(of_node).collect()
 }
 
 /// The links in the tree, and where they lead.
