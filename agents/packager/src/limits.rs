@@ -224,8 +224,6 @@ pub const REMEMBERED_FILES_MAX: usize = 100_000;
 pub const PLANS_KEPT_MAX: usize = 4;
 /// Packages of a plan from which on its answer is written on a thread of its own while it is hashed.
 pub const SHOWN_BESIDE_MIN: usize = 400;
-/// Packages of a tree from which on they are described on a thread of its own while their edges are looked over.
-pub const DESCRIBED_BESIDE_MIN: usize = 800;
 /// Packages that they have in all, about a kilobyte each.
 pub const PLANS_KEPT_PACKAGES_MAX: usize = 5_000;
 /// Bytes of files that they write.

@@ -68,17 +68,9 @@ impl Sink {
         self.bytes.extend_from_slice(&digits[begin..]);
     }
 
-    /// Has room for so many bytes filled, as far as `fill` says.
-    pub(super) fn room<E>(
-        &mut self,
-        bytes: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
-    ) -> Result<(), E> {
-        let start = self.bytes.len();
-        self.bytes.resize(start + bytes, 0);
-        let filled = fill(&mut self.bytes[start..])?;
-        self.bytes.truncate(start + filled);
-        Ok(())
+    /// Appends what is JSON already.
+    pub(super) fn put_bytes(&mut self, json: &[u8]) {
+        self.bytes.extend_from_slice(json);
     }
 
     /// What JSON writes in one way only: whole numbers, truth values and nothing.

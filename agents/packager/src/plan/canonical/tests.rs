@@ -72,6 +72,8 @@ fn plan(is_full: bool) -> Plan {
         .map(|length| edit(&format!("f{length}"), Some((0..length).map(|at| at * 51).collect())))
         .collect();
     edits.extend(is_full.then(|| edit("gone", None)));
+    let long = (0..7_000_u32).map(|at| (at * 51 % 251) as u8).collect();
+    edits.extend(is_full.then(|| edit("long", Some(long))));
     Plan {
         created_at_ms: 0,
         edits,

@@ -10,6 +10,9 @@ use super::sorted::Sink;
 use crate::plan::{FileEdit, Plan};
 use crate::resolution::{Artifact, Package, Resolution};
 
+/// Bytes of a file that are encoded at once.
+const ENCODED_PART_BYTES: usize = 3072;
+
 /// Appends what comes before the resolutions, with these for the files that change.
 pub(super) fn begin(bytes: Vec<u8>, plan: &Plan, edits: &[FileEdit]) -> Result<Vec<u8>, Error> {
     // All of them, so that none is forgotten, here or in what follows.
@@ -87,8 +90,12 @@ fn edit(sink: &mut Sink, edit: &FileEdit) -> Result<(), Error> {
     match after {
         Some(after) => {
             sink.put("{\"after\":\"");
-            let encode = |room: &mut [u8]| STANDARD.encode_slice(after, room);
-            sink.room(after.len().div_ceil(3) * 4, encode).map_err(Error::custom)?;
+            // By parts of whole groups of three, so that what is written stays near.
+            let mut room = [0; ENCODED_PART_BYTES / 3 * 4];
+            for part in after.chunks(ENCODED_PART_BYTES) {
+                let count = STANDARD.encode_slice(part, &mut room).map_err(Error::custom)?;
+                sink.put_bytes(&room[..count]);
+            }
             sink.put("\"");
         }
         None => sink.put("{\"after\":null"),

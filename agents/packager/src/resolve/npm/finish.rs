@@ -2,11 +2,8 @@
 //!
 //! A package that failed to load or does not run here is dropped, with all that only it needs, where everything that
 //! leads to it is optional; else it is an error.
-//!
-//! Of thousands of packages the texts lie all over the memory: they are gathered on a thread beside, while this one looks the tree over.
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 
 use rustc_hash::FxHashSet as HashSet;
 
@@ -14,132 +11,16 @@ use super::Request;
 use super::build::Builder;
 use super::catalogue::Role;
 use super::check::gather;
-use super::ready::Ready;
 use super::report::Failure;
 use super::tree::{Content, EdgeId, NodeId};
 use super::want::shown;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
-use crate::limits::DESCRIBED_BESIDE_MIN;
 use crate::resolution::{Link, Package, Resolution};
 use agents_versions::shorten;
 
 pub(super) fn finish(builder: &Builder<'_>, request: &Request<'_>) -> Result<Resolution, Failure> {
-    let rows = rows(builder);
-    let describe = || rows.iter().map(Row::package).collect::<Vec<_>>();
-    let look = || look_over(builder, request, &rows);
-    let (looked, described) = beside(rows.len() >= DESCRIBED_BESIDE_MIN, look, &describe);
-    let Looked { kept, used, mut warnings } = looked?;
-    let direct = direct(builder, &kept);
-    let is_kept = |(row, _): &(&Row<'_>, _)| kept.marks.has(row.node);
-    let kept_rows = rows.iter().zip(described).filter(is_kept);
-    let of_row = |((row, package), dependencies): ((&Row<'_>, Result<Package, Error>), _)| {
-        package.map(|package| Package { direct: direct.has(row.node), dependencies, ..package })
-    };
-    let packages = kept_rows.zip(used).map(of_row).collect::<Result<_, _>>();
-    warnings.sort();
-    warnings.dedup();
-    let links = links(builder, &kept);
-    let packages = packages.map_err(Failure::Other)?;
-    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
-}
-
-/// Does one thing here and another one on a thread beside, where that pays and there is one to be had.
-fn beside<A, B: Send>(
-    pays: bool,
-    here: impl FnOnce() -> A,
-    there: &(impl Fn() -> B + Sync),
-) -> (A, B) {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("described".to_owned());
-        match pays.then(|| thread.spawn_scoped(scope, there)) {
-            Some(Ok(thread)) => {
-                let here = here();
-                (here, thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            }
-            _ => (here(), there()),
-        }
-    })
-}
-
-/// A package of the tree, as far as it can be described without the tree.
-struct Row<'a> {
-    name: &'a str,
-    place: &'a str,
-    ready: &'a Ready,
-    node: NodeId,
-}
-
-impl Row<'_> {
-    /// By what they are put in order.
-    fn key(&self) -> (&str, &str, &str, NodeId) {
-        (self.name, &self.ready.entry.version, self.place, self.node)
-    }
-
-    /// It without its edges.
-    fn package(&self) -> Result<Package, Error> {
-        let entry = &self.ready.entry;
-        Ok(Package {
-            ecosystem: Ecosystem::Npm,
-            artifact: self.ready.artifact(self.name)?,
-            name: self.name.to_owned(),
-            version: entry.version.clone(),
-            direct: false,
-            dependencies: Vec::new(),
-            place: self.place.to_owned(),
-            bin: entry.bin.clone(),
-            extras: Vec::new(),
-            license: entry.license.clone(),
-            published: entry.published.clone(),
-            scripts: entry.install_scripts.clone(),
-        })
-    }
-}
-
-/// Every package that was placed, installed or not, by name, version and place: what is gathered in that order lies in that order, and
-/// whoever writes it down reads it so.
-fn rows<'b>(builder: &'b Builder<'_>) -> Vec<Row<'b>> {
-    let of_node = |node: NodeId| {
-        let one = builder.tree.node(node);
-        let Content::Package(package) = one.content else { return None };
-        let package = builder.tree.catalogue.package(package);
-        let name = builder.tree.catalogue.known.names.text_ref(package.name);
-        Some(Row { name, place: one.place(), ready: &package.ready, node })
-    };
-    let mut rows: Vec<Row<'b>> = builder.tree.placed().filter_map(of_node).collect();
-    rows.sort_unstable_by(|left, right| left.key().cmp(&right.key()));
-    rows
-}
-
-/// What the tree says of its packages.
-struct Looked {
-    kept: Installed,
-    /// What each of those rows uses that are installed, as positions among them.
-    used: Vec<Vec<usize>>,
-    warnings: Vec<String>,
-}
-
-fn look_over(
-    builder: &Builder<'_>,
-    request: &Request<'_>,
-    rows: &[Row<'_>],
-) -> Result<Looked, Failure> {
     let mut warnings = Vec::new();
-    let dropped = dropped(builder, request, &mut warnings)?;
-    let kept = kept_nodes(builder, &dropped);
-    warn_of_edges(builder, &kept, &mut warnings);
-    let nodes: Vec<NodeId> =
-        rows.iter().map(|row| row.node).filter(|node| kept.marks.has(*node)).collect();
-    let used = used(builder, &nodes);
-    Ok(Looked { kept, used, warnings })
-}
-
-/// What is left out because this machine cannot use it.
-fn dropped(
-    builder: &Builder<'_>,
-    request: &Request<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Marks, Failure> {
     let nobody = Marks::new(builder);
     let mut required = reachable(builder, &nobody, |role| !role.is_optional());
     // What the project's own packages need is needed, even where only an optional dependency links to them.
@@ -175,7 +56,9 @@ fn dropped(
     if elsewhere > 0 {
         warnings.push(format!("optional packages for other platforms are left out: {elsewhere}"));
     }
-    Ok(dropped)
+    let kept = kept_nodes(builder, &dropped);
+    warn_of_edges(builder, &kept, &mut warnings);
+    write_down(builder, &kept, warnings)
 }
 
 /// Some of a tree's nodes.
@@ -421,38 +304,64 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &Installed, warnings: &mut Vec<Str
     }
 }
 
-/// What the project's own packages ask for.
-fn direct(builder: &Builder<'_>, kept: &Installed) -> Marks {
-    let mut direct = Marks::new(builder);
+fn write_down(
+    builder: &Builder<'_>,
+    kept: &Installed,
+    mut warnings: Vec<String>,
+) -> Result<Resolution, Failure> {
+    let mut nodes: Vec<(&str, &str, &str, NodeId)> = Vec::with_capacity(kept.nodes.len());
+    for &node in &kept.nodes {
+        let Content::Package(package) = builder.tree.node(node).content else { continue };
+        let package = builder.tree.catalogue.package(package);
+        let name = builder.tree.catalogue.known.names.text_ref(package.name);
+        nodes.push((name, &package.ready.entry.version, builder.tree.node(node).place(), node));
+    }
+    nodes.sort_unstable();
+    // By node, behind its number so that none is 0.
+    let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
+    for ((_, _, _, node), number) in nodes.iter().zip(1..) {
+        index[node.index()] = number;
+    }
+    let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
     let own = builder.tree.locals().filter(|&local| kept.marks.has(local)).chain([builder.top]);
+    let mut direct = Marks::new(builder);
     for edge in own.flat_map(|node| builder.tree.edges_out(node)) {
         if let Some(to) = builder.tree.edge(edge).to {
             direct.insert(to);
         }
     }
-    direct
-}
-
-/// What each of these uses, as positions among them.
-fn used(builder: &Builder<'_>, nodes: &[NodeId]) -> Vec<Vec<usize>> {
-    // By node, behind its number so that none is 0.
-    let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
-    for (node, number) in nodes.iter().zip(1..) {
-        index[node.index()] = number;
-    }
-    let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
-    let of_node = |node: &NodeId| {
-        let declared = builder.tree.node(*node).shape.declared.len();
-        let mut used: Vec<usize> = Vec::with_capacity(declared);
-        used.extend(builder.tree.edges_out(*node).filter_map(|edge| {
+    let mut packages = Vec::with_capacity(nodes.len());
+    for (name, version, place, node) in nodes {
+        let Some(id) = builder.tree.package_of(node) else { continue };
+        let ready = &builder.tree.catalogue.package(id).ready;
+        let entry = &ready.entry;
+        let declared = builder.tree.node(node).shape.declared.len();
+        let mut dependencies: Vec<usize> = Vec::with_capacity(declared);
+        dependencies.extend(builder.tree.edges_out(node).filter_map(|edge| {
             let to = builder.tree.edge(edge).to?;
             position(to).or_else(|| position(builder.tree.same_above(to)?))
         }));
-        used.sort_unstable();
-        used.dedup();
-        used
-    };
-    nodes.iter().map(of_node).collect()
+        dependencies.sort_unstable();
+        dependencies.dedup();
+        packages.push(Package {
+            ecosystem: Ecosystem::Npm,
+            artifact: ready.artifact(name).map_err(Failure::Other)?,
+            name: name.to_owned(),
+            version: version.to_owned(),
+            direct: direct.has(node),
+            dependencies,
+            place: place.to_owned(),
+            bin: entry.bin.clone(),
+            extras: Vec::new(),
+            license: entry.license.clone(),
+            published: entry.published.clone(),
+            scripts: entry.install_scripts.clone(),
+        });
+    }
+    warnings.sort();
+    warnings.dedup();
+    let links = links(builder, kept);
+    Ok(Resolution { ecosystem: Ecosystem::Npm, packages, links, warnings })
 }
 
 /// The links in the tree, and where they lead.
