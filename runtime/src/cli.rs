@@ -19,6 +19,7 @@ mod output;
 mod packages;
 mod progress;
 mod project;
+mod quick;
 mod render;
 mod revoke;
 mod serve;
@@ -170,8 +171,12 @@ enum OneCommand {
     Install(packages::Install),
 }
 
-/// What the command line says. What it says of one command alone it says of it among all; mistakes and questions are for all of them.
+/// What the command line says. What it says of one command alone, or in words that need no tree, it says of it among all; mistakes and
+/// questions are for all of them.
 fn read(line: &[OsString]) -> Result<Cli, clap::Error> {
+    if let Some((places, install)) = quick::install(line) {
+        return Ok(Cli { places, command: Command::Install(install) });
+    }
     if line.iter().any(|word| word == "install")
         && let Ok(Alone { places, command: OneCommand::Install(install) }) =
             Alone::try_parse_from(line)
@@ -256,7 +261,15 @@ mod tests {
         super::Alone::command().debug_assert();
     }
 
-    /// Whatever is said of it: one command alone reads the same.
+    #[test]
+    fn what_is_said_mostly_is_read_without_the_tree() {
+        let line =
+            "bolide install --frozen --json --offline --registry npm=http://127.0.0.1:1/ --dir a";
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        assert!(super::quick::install(&words).is_some());
+    }
+
+    /// Whatever is said of it: alone, or without a tree, it reads the same.
     #[test]
     fn one_command_alone_reads_what_it_reads_among_all() {
         let lines = [
@@ -274,6 +287,28 @@ mod tests {
             "bolide install --help",
             "bolide install --frozzen",
             "bolide --version install",
+            "bolide",
+            "bolide install install",
+            "bolide --json install",
+            "bolide --dir a install",
+            "bolide install --json --json",
+            "bolide install --dir a --dir b",
+            "bolide install --dir",
+            "bolide install --dir=",
+            "bolide install --dir=a=b --python=/usr/bin/python3",
+            "bolide install --dir -a",
+            "bolide install --dir=-a",
+            "bolide install --json=true",
+            "bolide install -- --json",
+            "bolide install -h",
+            "bolide install --",
+            "bolide install --registry npm=http://a --registry pypi=http://b",
+            "bolide install --registry other=http://a",
+            "bolide install --registry=cargo=http://a --config=/c --state-dir=/s --runtime-dir=/r",
+            "bolide --config /c --state-dir /s install --config /d",
+            "bolide --config=/c --runtime-dir=/r install --yes --force --take-over --standalone",
+            "bolide install --universal --resolution lowest --only-binary :all:",
+            "bolide install  --json",
         ];
         for line in lines {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();

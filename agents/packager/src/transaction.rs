@@ -330,31 +330,29 @@ impl Transactions {
 
     /// Records that somebody agreed to a plan.
     pub fn approve(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
-        self.record_approval(digest, (who, how), true)
+        let approval = self.approval(digest, who, how)?;
+        self.inner.database.approve(&approval, true)?;
+        Ok(approval)
     }
 
     /// The same for who carries the plan out at once: it is on the device before anything is changed, and nothing waits for it before.
-    pub(crate) fn approve_at_once(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
-        self.record_approval(digest, (who, how), false)
+    /// The transaction writes it; where none comes to begin, whoever holds what this answers does.
+    pub(crate) fn approve_at_once(&self, digest: &str, who: &str, how: &str) -> Result<Agreed> {
+        let approval = self.approval(digest, who, how)?;
+        self.inner.database.note_approval(approval);
+        Ok(Agreed { transactions: self.clone(), digest: digest.to_owned() })
     }
 
-    fn record_approval(
-        &self,
-        digest: &str,
-        (who, how): (&str, &str),
-        is_waited_for: bool,
-    ) -> Result<Approval> {
+    fn approval(&self, digest: &str, who: &str, how: &str) -> Result<Approval> {
         if !self.inner.database.has_plan(digest)? {
             return Err(unknown_plan(digest));
         }
-        let approval = Approval {
+        Ok(Approval {
             digest: digest.to_owned(),
             who: who.to_owned(),
             how: how.to_owned(),
             granted_at_ms: self.inner.now_ms(),
-        };
-        self.inner.database.approve(&approval, is_waited_for)?;
-        Ok(approval)
+        })
     }
 
     /// Takes back all approvals of a plan; answers how many there were.
@@ -457,6 +455,21 @@ impl Inner {
             now % 1000,
             hex(&random)
         ))
+    }
+}
+
+/// An approval of a plan that is carried out at once. Whatever becomes of that: with this it is written at the latest.
+#[must_use = "what is not held is written now"]
+pub(crate) struct Agreed {
+    transactions: Transactions,
+    digest: String,
+}
+
+impl Drop for Agreed {
+    fn drop(&mut self) {
+        if let Err(error) = self.transactions.inner.database.write_approvals(Some(&self.digest)) {
+            tracing::warn!(%error, "cannot write an approval");
+        }
     }
 }
 

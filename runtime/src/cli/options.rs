@@ -59,6 +59,11 @@ pub(crate) struct Resolution {
 }
 
 impl Resolution {
+    /// Nothing else said than whether only the lock counts.
+    pub(super) fn frozen(frozen: bool) -> Self {
+        Self { frozen, ..Self::default() }
+    }
+
     /// The same with the contents of the files.
     pub(super) fn options(&self) -> Result<Options, ToolError> {
         let read = |files: &[PathBuf]| -> Result<Vec<OptionFile>, ToolError> {

@@ -128,6 +128,56 @@ pub(crate) struct Install {
     resolution: Resolution,
 }
 
+/// The words of an installation that are read without the command tree (`quick`).
+#[derive(Default)]
+pub(super) struct Spoken {
+    pub(super) dir: Option<PathBuf>,
+    pub(super) python: Option<String>,
+    registries: Vec<(Ecosystem, String)>,
+    yes: bool,
+    force: bool,
+    json: bool,
+    standalone: bool,
+    offline: bool,
+    take_over: bool,
+    frozen: bool,
+}
+
+impl Spoken {
+    /// A flag without a value.
+    pub(super) fn flag(&mut self, word: &str) -> Option<&mut bool> {
+        Some(match word {
+            "--yes" => &mut self.yes,
+            "--force" => &mut self.force,
+            "--json" => &mut self.json,
+            "--standalone" => &mut self.standalone,
+            "--offline" => &mut self.offline,
+            "--take-over" => &mut self.take_over,
+            "--frozen" => &mut self.frozen,
+            _ => return None,
+        })
+    }
+
+    /// One more, if it is one.
+    pub(super) fn add_registry(&mut self, value: &str) -> Option<()> {
+        self.registries.push(registry(value).ok()?);
+        Some(())
+    }
+
+    pub(super) fn install(self) -> Install {
+        let Self { dir, python, registries, yes, force, json, standalone, .. } = self;
+        let Self { offline, take_over, frozen, .. } = self;
+        let dir = dir.unwrap_or_else(|| PathBuf::from("."));
+        Install {
+            yes,
+            force,
+            common: Common { dir, json, standalone },
+            registries: Registries { registries, offline, python, take_over },
+            resolution: Resolution::frozen(frozen),
+        }
+    }
+}
+
 /// `bolide update`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Update {

@@ -78,13 +78,11 @@ impl Task<'_> {
         if let Some(part) = &part {
             self.check_part(part)?;
         }
-        if approve {
-            self.shop.transactions.approve_at_once(
-                digest,
-                &self.actor,
-                "by the caller of apply",
-            )?;
-        }
+        let agree = || {
+            self.shop.transactions.approve_at_once(digest, &self.actor, "by the caller of apply")
+        };
+        // Until the answer: where no transaction begins, it is written then.
+        let _agreed = approve.then(agree).transpose()?;
         self.shop.transactions.require_approval(digest)?;
         let installed = self.installed(session.project())?;
         let mut answer = described(&plan, digest, &installed);

@@ -73,6 +73,9 @@ impl Kept {
 
 impl Drop for Database {
     fn drop(&mut self) {
+        if let Err(error) = self.write_approvals(None) {
+            tracing::warn!(%error, "cannot write an approval");
+        }
         self.write_plans();
     }
 }
@@ -171,13 +174,23 @@ impl Database {
         Ok(answer)
     }
 
-    /// Tells that a transaction begins. Its journal tells it, too, so this may be lost with the power.
+    /// Tells that a transaction begins, and who agreed to it where that waits to be written. Its journal tells it, too, so this may be
+    /// lost with the power.
     ///
     /// # Errors
     /// `transaction-name-taken` where another one of that name is known: nothing is written of this one.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
         self.hold_log(&begin.id);
-        let row = self.write_lazily(|connection| upsert(connection, begin))?;
+        let agreed = self.agreed_to(begin.digest.as_deref());
+        let row = self.write_lazily(|connection| {
+            if let Some(agreed) = &agreed {
+                agreed.put(connection)?;
+            }
+            upsert(connection, begin)
+        })?;
+        if let Some(agreed) = &agreed {
+            self.forget_agreed(agreed);
+        }
         if row == Row::New { Ok(()) } else { Err(name_taken(begin)) }
     }
 

@@ -43,9 +43,7 @@ impl Note {
 
     /// Writes it; false where there is no room for it, or the file system keeps no such attributes. Then the intent has to be waited for.
     pub(super) fn write(&self, disk: &Disk, journal: &File) -> io::Result<bool> {
-        let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all(&serde_json::to_vec(self)?)?;
-        let packed = packed.finish()?;
+        let packed = pack(&serde_json::to_vec(self)?)?;
         if packed.len() > NOTE_BYTES_MAX {
             return Ok(false);
         }
@@ -77,6 +75,38 @@ impl Note {
     }
 }
 
+/// What stands around a text in a stream of zlib that has it as it is, in one block.
+const STORED_BYTES: usize = 11;
+
+/// A stream of zlib. What is short stands in it as it is: to make ready for a compression takes longer than all else of a note.
+fn pack(text: &[u8]) -> io::Result<Vec<u8>> {
+    if let Ok(length) = u16::try_from(text.len())
+        && text.len() + STORED_BYTES <= NOTE_BYTES_MAX
+    {
+        let mut packed = Vec::with_capacity(text.len() + STORED_BYTES);
+        // No dictionary, a window of 32 KiB; the last block, which is not compressed; its length, and that inverted.
+        packed.extend_from_slice(&[0x78, 0x01, 0x01]);
+        packed.extend_from_slice(&length.to_le_bytes());
+        packed.extend_from_slice(&(!length).to_le_bytes());
+        packed.extend_from_slice(text);
+        packed.extend_from_slice(&adler32(text).to_be_bytes());
+        return Ok(packed);
+    }
+    let mut packed = ZlibEncoder::new(Vec::new(), Compression::fast());
+    packed.write_all(text)?;
+    packed.finish()
+}
+
+/// The checksum of zlib.
+fn adler32(text: &[u8]) -> u32 {
+    const MODULUS: u32 = 65_521;
+    let sums = text.iter().fold((1_u32, 0_u32), |(sum, sums), byte| {
+        let sum = (sum + u32::from(*byte)) % MODULUS;
+        (sum, (sums + sum) % MODULUS)
+    });
+    sums.1 << 16 | sums.0
+}
+
 /// Writes into the note of a journal that its transaction is taken back, as short as it has to be: the note gets no new place.
 pub(super) fn refuse(
     disk: &Disk,
@@ -95,4 +125,30 @@ pub(super) fn refuse(
         }
     }
     Err(failed(io::ErrorKind::StorageFull.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_a_stream_of_zlib_whether_it_is_short_or_long() {
+        for length in [0, 1, 255, 256, NOTE_BYTES_MAX - STORED_BYTES, NOTE_BYTES_MAX, 100_000] {
+            let text: Vec<u8> = (0..length).map(|at| (at % 251) as u8 | 0x80).collect();
+            let packed = pack(&text).unwrap();
+            let mut read = Vec::new();
+            // Its checksum is compared at the end.
+            ZlibDecoder::new(packed.as_slice()).read_to_end(&mut read).unwrap();
+            assert!(read == text, "{length}");
+            let is_stored = length + STORED_BYTES <= NOTE_BYTES_MAX;
+            assert_eq!(packed.len() == length + STORED_BYTES, is_stored, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_note_that_was_damaged_is_not_read_as_another_one() {
+        let mut packed = pack(b"{\"begin\":1}").unwrap();
+        packed[12] ^= 1;
+        assert!(ZlibDecoder::new(packed.as_slice()).read_to_end(&mut Vec::new()).is_err());
+    }
 }

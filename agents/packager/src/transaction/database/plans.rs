@@ -47,6 +47,8 @@ pub(super) struct Unwritten(Mutex<Waiting>);
 #[derive(Debug, Default)]
 struct Waiting {
     plans: Vec<Arc<Storable>>,
+    /// Of plans that are about to be carried out: one for each request at work at most.
+    approvals: Vec<Arc<Approval>>,
     /// Why the last one could not be written.
     failure: Option<Error>,
 }
@@ -63,6 +65,28 @@ impl Unwritten {
     /// One of them is written.
     fn remove(&self, plan: &Arc<Storable>) {
         self.with(|waiting| waiting.plans.retain(|other| !Arc::ptr_eq(other, plan)));
+    }
+
+    /// Approvals of a plan, the latest first.
+    fn approvals(&self, digest: &str) -> Vec<Arc<Approval>> {
+        let is_of = |approval: &&Arc<Approval>| approval.digest == digest;
+        self.with(|waiting| waiting.approvals.iter().rev().filter(is_of).cloned().collect())
+    }
+}
+
+/// What was agreed to and is not written yet: for the row of the transaction that carries it out.
+pub(super) struct Agreed {
+    plan: Option<Arc<Storable>>,
+    /// The earliest first.
+    approvals: Vec<Arc<Approval>>,
+}
+
+impl Agreed {
+    pub(super) fn put(&self, connection: &Transaction<'_>) -> rusqlite::Result<()> {
+        if let Some(plan) = &self.plan {
+            put(connection, plan)?;
+        }
+        self.approvals.iter().try_for_each(|approval| insert(connection, approval))
     }
 }
 
@@ -185,32 +209,69 @@ impl Database {
     /// Records an approval, with its plan where that is not written yet. Both are on the device when this returns where that
     /// `is_waited_for`, else before the intent of the transaction that is approved.
     pub(crate) fn approve(&self, approval: &Approval, is_waited_for: bool) -> Result<()> {
-        let noted = self.unwritten.find(&approval.digest);
+        let plan = self.unwritten.find(&approval.digest);
         let record = |connection: &Transaction<'_>| {
-            if let Some(plan) = &noted {
+            if let Some(plan) = &plan {
                 put(connection, plan)?;
             }
-            let Approval { digest, who, how, granted_at_ms } = approval;
-            run(
-                connection,
-                "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
-                params![digest, who, how, *granted_at_ms as i64],
-            )?;
-            Ok(())
+            insert(connection, approval)
         };
         if is_waited_for {
             self.write(record)?
         } else {
             self.write_lazily(record)?
         }
-        if let Some(plan) = &noted {
+        if let Some(plan) = &plan {
             self.unwritten.remove(plan);
+        }
+        Ok(())
+    }
+
+    /// Keeps an approval in memory until a transaction of its plan begins, or until [`Self::write_approvals`].
+    pub(crate) fn note_approval(&self, approval: Approval) {
+        self.unwritten.with(|waiting| waiting.approvals.push(Arc::new(approval)));
+    }
+
+    /// What waits to be written of a plan that somebody agreed to, for [`Self::begin`].
+    pub(super) fn agreed_to(&self, digest: Option<&str>) -> Option<Agreed> {
+        let digest = digest?;
+        let mut approvals = self.unwritten.approvals(digest);
+        approvals.reverse();
+        let plan = self.unwritten.find(digest);
+        (!approvals.is_empty()).then_some(Agreed { plan, approvals })
+    }
+
+    /// It is written.
+    pub(super) fn forget_agreed(&self, agreed: &Agreed) {
+        self.unwritten.with(|waiting| {
+            let is_written = |one: &Arc<Approval>| {
+                agreed.approvals.iter().any(|written| Arc::ptr_eq(written, one))
+            };
+            waiting.approvals.retain(|one| !is_written(one));
+        });
+        if let Some(plan) = &agreed.plan {
+            self.unwritten.remove(plan);
+        }
+    }
+
+    /// Writes the approvals that wait, of one plan or of all: no transaction of theirs has begun.
+    pub(crate) fn write_approvals(&self, digest: Option<&str>) -> Result<()> {
+        let is_asked = |approval: &&Arc<Approval>| digest.is_none_or(|it| it == approval.digest);
+        let waiting: Vec<_> = self
+            .unwritten
+            .with(|waiting| waiting.approvals.iter().filter(is_asked).cloned().collect());
+        for approval in waiting {
+            self.approve(&approval, false)?;
+            self.unwritten.with(|waiting| {
+                waiting.approvals.retain(|other| !Arc::ptr_eq(other, &approval));
+            });
         }
         Ok(())
     }
 
     /// Takes back all approvals of a plan.
     pub(crate) fn withdraw(&self, digest: &str, now_ms: u64) -> Result<usize> {
+        self.write_approvals(Some(digest))?;
         self.write(|connection| {
             connection.execute(
                 "UPDATE approvals SET withdrawn_at_ms = ?2
@@ -222,6 +283,11 @@ impl Database {
 
     /// The approvals of a plan that stand, the latest first.
     pub(crate) fn approvals(&self, digest: &str) -> Result<Vec<Approval>> {
+        // One that waits is enough to know that there is one, and the latest.
+        let waiting = self.unwritten.approvals(digest);
+        if !waiting.is_empty() {
+            return Ok(waiting.iter().map(|approval| Approval::clone(approval)).collect());
+        }
         self.read(|connection| {
             let mut query = connection.prepare_cached(
                 "SELECT digest, who, how, granted_at_ms FROM approvals
@@ -239,6 +305,16 @@ impl Database {
                 .collect()
         })
     }
+}
+
+fn insert(connection: &Transaction<'_>, approval: &Approval) -> rusqlite::Result<()> {
+    let Approval { digest, who, how, granted_at_ms } = approval;
+    run(
+        connection,
+        "INSERT INTO approvals (digest, who, how, granted_at_ms) VALUES (?1, ?2, ?3, ?4)",
+        params![digest, who, how, *granted_at_ms as i64],
+    )?;
+    Ok(())
 }
 
 /// Writes a plan, and removes those that expired long ago and only take space, unless what they describe stands or is under way: it has

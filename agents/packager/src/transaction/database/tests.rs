@@ -52,6 +52,64 @@ fn an_approval_takes_its_plan_along_and_both_or_none_are_written() {
 }
 
 #[test]
+fn an_approval_is_written_with_the_transaction_that_carries_its_plan_out() {
+    let (place, database) = database();
+    let other = open(&place);
+    for digest in ["a", "b"] {
+        note(&database, digest);
+        database.note_approval(approval(digest));
+        assert_eq!(database.approvals(digest).expect("an answer"), [approval(digest)]);
+        assert!(other.approvals(digest).expect("an answer").is_empty(), "nobody waited for that");
+    }
+    let carried = Begin { digest: Some("a".to_owned()), ..begin() };
+    database.begin(&carried).expect("begun");
+    assert!(other.has_plan("a").expect("an answer"));
+    assert_eq!(other.approvals("a").expect("an answer"), [approval("a")]);
+    assert_eq!(database.approvals("a").expect("an answer"), [approval("a")], "it waits no more");
+    assert!(other.approvals("b").expect("an answer").is_empty(), "that is another plan");
+    // No transaction came of it.
+    database.write_approvals(Some("b")).expect("written");
+    database.write_approvals(None).expect("written");
+    assert!(other.has_plan("b").expect("an answer"));
+    assert_eq!(other.approvals("b").expect("an answer"), [approval("b")], "it is written once");
+}
+
+#[test]
+fn an_approval_that_cannot_be_written_with_its_transaction_goes_on_waiting() {
+    let (place, database) = database();
+    let rename = |from: &str, to: &str| {
+        let change = format!("ALTER TABLE {from} RENAME TO {to}");
+        database.write(|connection| connection.execute_batch(&change)).expect("renamed");
+    };
+    note(&database, "a");
+    database.note_approval(approval("a"));
+    rename("transactions", "away");
+    let carried = Begin { digest: Some("a".to_owned()), ..begin() };
+    assert!(database.begin(&carried).is_err());
+    rename("away", "transactions");
+    let other = open(&place);
+    assert!(!other.has_plan("a").expect("an answer"), "half of it was written");
+    assert_eq!(database.approvals("a").expect("an answer"), [approval("a")]);
+    database.begin(&carried).expect("begun");
+    assert_eq!(other.approvals("a").expect("an answer"), [approval("a")]);
+}
+
+#[test]
+fn an_approval_that_waits_is_withdrawn_as_one_that_is_written_and_outlives_its_database() {
+    let (place, database) = database();
+    for digest in ["a", "b"] {
+        note(&database, digest);
+        database.note_approval(approval(digest));
+    }
+    assert_eq!(database.withdraw("a", 2).expect("withdrawn"), 1);
+    assert!(database.approvals("a").expect("an answer").is_empty());
+    drop(database);
+    let other = open(&place);
+    assert!(other.approvals("a").expect("an answer").is_empty());
+    assert_eq!(other.approvals("b").expect("an answer"), [approval("b")]);
+}
+
+#[test]
 fn the_database_waits_for_the_disk_where_it_is_to_and_only_there() {
     let (_place, database) = database();
     let level = || {
