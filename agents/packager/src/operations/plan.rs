@@ -77,6 +77,10 @@ impl Task<'_> {
         let wish = Wish::read(request)?;
         locked::check_frozen(self, wish.aim())?;
         self.prepare(&wish.add);
+        // Where a registry is asked, its answer takes longer, and what that needs of the cores comes first.
+        if self.setting.offline && wish.add.iter().any(|spec| spec.ecosystem == Ecosystem::Npm) {
+            self.shop.tools.begin_version("node", self.variable("PATH").as_deref());
+        }
         Ok(!wish.add.is_empty())
     }
 
