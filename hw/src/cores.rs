@@ -31,14 +31,6 @@ pub struct Cache {
 impl Cores {
     /// The cores and caches of `allowed` under `root`.
     pub fn read(root: &Root, allowed: &CpuSet) -> Self {
-        let siblings: BTreeMap<usize, CpuSet> = allowed
-            .iter()
-            .filter_map(|cpu| {
-                let path = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-                let set = CpuSet::parse(&root.read(&path)?)?;
-                Some((cpu, set.intersection(allowed))).filter(|(cpu, set)| set.contains(*cpu))
-            })
-            .collect();
         let caches: BTreeSet<Cache> = allowed
             .iter()
             .flat_map(|cpu| caches_of(root, cpu))
@@ -47,8 +39,21 @@ impl Cores {
                 (!cache.cpus.is_empty()).then_some(cache)
             })
             .collect();
+        Self { caches: caches.into_iter().collect(), ..Self::without_caches(root, allowed) }
+    }
+
+    /// The same for who asks for no cache: of a CPU they take a few dozen files.
+    pub fn without_caches(root: &Root, allowed: &CpuSet) -> Self {
+        let siblings: BTreeMap<usize, CpuSet> = allowed
+            .iter()
+            .filter_map(|cpu| {
+                let path = format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+                let set = CpuSet::parse(&root.read(&path)?)?;
+                Some((cpu, set.intersection(allowed))).filter(|(cpu, set)| set.contains(*cpu))
+            })
+            .collect();
         let unknown = allowed.iter().filter(|cpu| !siblings.contains_key(cpu)).collect();
-        Self { cores: group(&siblings, allowed), caches: caches.into_iter().collect(), unknown }
+        Self { cores: group(&siblings, allowed), caches: Vec::new(), unknown }
     }
 
     /// The cores as sets of CPUs, by their smallest number.
@@ -118,21 +123,30 @@ fn group(siblings: &BTreeMap<usize, CpuSet>, allowed: &CpuSet) -> Vec<CpuSet> {
 
 /// The caches of one CPU that hold data; none where the kernel shows none, as of a CPU that is offline. A cache that
 /// does not say who shares it is taken for the CPU's own.
-pub(crate) fn caches_of(root: &Root, cpu: usize) -> Vec<Cache> {
-    let indexes = 0..CACHES_PER_CPU_MAX;
-    let cache = |index: usize| {
-        let directory = format!("sys/devices/system/cpu/cpu{cpu}/cache/index{index}");
-        let level = u8::try_from(root.read_number(&format!("{directory}/level"))?).ok()?;
-        if root.read(&format!("{directory}/type")).as_deref() == Some("Instruction") {
-            return None;
-        }
+fn caches_of(root: &Root, cpu: usize) -> Vec<Cache> {
+    let cache = |(directory, level)| {
         let shared = root.read(&format!("{directory}/shared_cpu_list"));
         let shared = shared.and_then(|text| CpuSet::parse(&text)).filter(|set| set.contains(cpu));
         let cpus = shared.map_or_else(|| vec![cpu], |set| set.iter().collect());
         let size_bytes = root.read(&format!("{directory}/size")).and_then(|text| bytes(&text));
-        Some(Cache { level, cpus, size_bytes })
+        Cache { level, cpus, size_bytes }
     };
-    indexes.filter_map(cache).collect()
+    directories_of(root, cpu).map(cache).collect()
+}
+
+/// The levels of the same caches.
+pub(crate) fn cache_levels_of(root: &Root, cpu: usize) -> impl Iterator<Item = u8> {
+    directories_of(root, cpu).map(|(_, level)| level)
+}
+
+/// Where the same caches are described, and their levels.
+fn directories_of(root: &Root, cpu: usize) -> impl Iterator<Item = (String, u8)> {
+    (0..CACHES_PER_CPU_MAX).filter_map(move |index| {
+        let directory = format!("sys/devices/system/cpu/cpu{cpu}/cache/index{index}");
+        let level = u8::try_from(root.read_number(&format!("{directory}/level"))?).ok()?;
+        let is_of_data = root.read(&format!("{directory}/type")).as_deref() != Some("Instruction");
+        is_of_data.then_some((directory, level))
+    })
 }
 
 /// `24576K`

@@ -39,6 +39,8 @@ pub(crate) struct Dependencies<'a> {
     pub(crate) settings: &'a Settings,
     /// Permits, places, time.
     pub(crate) host: Arc<dyn Host>,
+    /// Whether it is for one command, which recovers when it has said what it asks for.
+    pub(crate) is_for_one: bool,
 }
 
 /// One agent that this program contains.
@@ -63,7 +65,7 @@ const KNOWN: &[Known] = &[
         name: "packager",
         by_default: true,
         make: Make::Agent(|dependencies| {
-            let Dependencies { settings, host } = dependencies;
+            let Dependencies { settings, host, is_for_one } = dependencies;
             let (state, cache) = (settings.state_dir.clone(), settings.cache_dir.clone());
             let minimum_age_s = settings.minimum_age.as_secs();
             // What others may ask for has to be there as it came.
@@ -74,7 +76,8 @@ const KNOWN: &[Known] = &[
             let durability = settings.durability;
             let policy = Policy { minimum_age_s, store, mirrors, durability, machine };
             let (places, unpacker) = (Places { state, cache }, Unpacker::with(Program::own()));
-            Ok(Arc::new(Packager::new(&places, policy, unpacker, Arc::clone(host))?))
+            let make = if *is_for_one { Packager::for_one_request } else { Packager::new };
+            Ok(Arc::new(make(&places, policy, unpacker, Arc::clone(host))?))
         }),
     },
     Known { name: crate::exchange::NAME, by_default: true, make: Make::Own(crate::exchange::run) },
@@ -123,9 +126,10 @@ fn known(name: &str) -> anyhow::Result<&'static Known> {
     known.ok_or_else(|| anyhow!("there is no agent `{name}`"))
 }
 
-/// An agent for this very process, without a bus.
+/// An agent for this very process, without a bus. What it cannot open it may tell only when it recovers.
 pub(crate) fn standalone(name: &str, settings: &Settings) -> anyhow::Result<Arc<dyn Agent>> {
-    agent_by_name(name, &Dependencies { settings, host: Arc::new(ScheduledHost::new(settings)) })
+    let host = Arc::new(ScheduledHost::new(settings));
+    agent_by_name(name, &Dependencies { settings, host, is_for_one: true })
 }
 
 /// Runs one agent until the daemon goes away or has drained it. What an earlier life left
@@ -135,7 +139,8 @@ pub(crate) fn run(name: &str, settings: &Settings) -> anyhow::Result<()> {
         return run(settings);
     }
     let host = Arc::new(ScheduledHost::new(settings));
-    let agent = agent_by_name(name, &Dependencies { settings, host: host.clone() })?;
+    let agent =
+        agent_by_name(name, &Dependencies { settings, host: host.clone(), is_for_one: false })?;
     agent.recover().with_context(|| format!("`{name}` cannot recover from its earlier life"))?;
     let socket = settings.runtime_dir.join(SOCKET_NAME);
     let mut client = Client::connect(&socket, &agent.manifest(), &[])

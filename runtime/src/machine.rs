@@ -191,7 +191,7 @@ pub(crate) fn capacity(root: &Root, watcher: &Watcher, thermometer: &Thermometer
 /// The same, of a machine whose sensor is not looked at.
 pub(crate) fn cool_capacity(root: &Root, watcher: &Watcher) -> Capacity {
     let (allowed, classes) = (watcher.allowed(), watcher.classes());
-    let cores = Cores::read(root, &allowed.cpus);
+    let cores = Cores::without_caches(root, &allowed.cpus);
     let cores = Slots {
         performance: cores.count(&classes.performance),
         efficient: cores.count(&classes.efficient),

@@ -28,6 +28,23 @@ fn an_unknown_package_is_named() {
     }
 }
 
+/// A command that works alone asks the registry while it opens its state; the state is told all the same, without waiting for an answer.
+#[test]
+fn a_state_that_cannot_be_used_is_told_whatever_the_registry_does() {
+    let world = World::new();
+    let state = world.place("home/state/bolide");
+    std::fs::create_dir_all(&state).unwrap();
+    std::fs::write(state.join("state.sqlite3"), [7; 8192]).unwrap();
+    world.registry.fall_silent("/npm/");
+    // This one needs no registry.
+    let expected = world.bolide(&["list", "--standalone"]);
+    expected.fails(1, &["state.sqlite3", "move it away"]);
+    for command in [&["plan", "npm:leaf"][..], &["add", "npm:leaf", "--yes"]] {
+        let told = world.bolide(&[command, &["--standalone"]].concat());
+        assert_eq!((told.code, &told.stderr), (expected.code, &expected.stderr));
+    }
+}
+
 #[test]
 fn an_impossible_range_is_a_conflict() {
     let world = World::new();

@@ -25,6 +25,12 @@ pub trait Agent: Send + Sync {
     /// What it says of itself; its `tools` are the names that [`Agent::call`] understands.
     fn manifest(&self) -> AgentManifest;
 
+    /// Called once before [`Agent::recover`] where the first request is known already, as in a command that works alone: begins, on
+    /// threads of its own, what the answer will have to wait for (a registry), and returns at once. Nothing that an earlier life left
+    /// is made whole yet, so it neither reads nor changes state. The answer tells what is wrong with the request, and a request that it
+    /// would refuse by itself begins nothing.
+    fn foresee(&self, _request: &Request, _conversation: &dyn Conversation) {}
+
     /// Called once before the first request: make whole what an earlier life left unfinished.
     fn recover(&self) -> Result<(), ToolError>;
 

@@ -164,6 +164,8 @@ pub(crate) struct Task<'a> {
     pub(crate) choices: Choices,
     /// The registries as this caller's configuration names them.
     pub(crate) registries: io::Client,
+    /// Whether they were asked already for what it names.
+    is_foreseen: bool,
     /// Whether it was said that npm's packages are being resolved.
     npm_word: npm::Word,
     /// Processes that read archives stay for the next one as long as this is at work.
@@ -270,10 +272,16 @@ impl<'a> Task<'a> {
             setting,
             choices,
             registries,
+            is_foreseen: false,
             npm_word: npm::Word::new(Instant::now()),
             _reading,
             _at_work,
         })
+    }
+
+    /// The same request with the registries that were asked for it already.
+    pub(crate) fn going_on_with(self, registries: io::Client) -> Self {
+        Self { registries, is_foreseen: true, ..self }
     }
 
     /// The host's workers for such work of this request.

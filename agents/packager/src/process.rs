@@ -1,13 +1,17 @@
 //! Runs a program to its end within bounds of time and size. Not a sandbox: who calls has decided to run it.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use agents_contract::Cancellation;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
 
 /// Runs a command without input and collects at most `bytes_max` of each of its outputs; `None` where it did not end
 /// within `limit` or before it was cancelled, or something that it started still holds its outputs then.
@@ -63,6 +67,9 @@ pub(crate) fn run_held(
     output
 }
 
+/// How often it is asked whether somebody still waits for a program.
+const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+
 /// What is done when a program has ended by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AtTheEnd {
@@ -114,6 +121,8 @@ fn wait(
     (cancellation, at_the_end): (&Cancellation, AtTheEnd),
 ) -> io::Result<Option<ExitStatus>> {
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    // Not waited for yet, so its number is its own.
+    let end = group.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     loop {
         if at_the_end == AtTheEnd::EndGroup
             && let Some(group) = group
@@ -125,7 +134,7 @@ fn wait(
         match child.try_wait() {
             Ok(Some(status)) => return Ok(Some(status)),
             Ok(None) if Instant::now() < deadline && !cancellation.is_cancelled() => {
-                std::thread::sleep(Duration::from_millis(2));
+                pause_until(end.as_ref());
             }
             outcome => {
                 // Failing to kill it means that it is gone. It is not waited for yet, so its number is still its own.
@@ -139,6 +148,14 @@ fn wait(
             }
         }
     }
+}
+
+/// Waits a moment, and no longer than until the process has ended, where the kernel tells of that.
+fn pause_until(end: Option<&OwnedFd>) {
+    let Some(end) = end else { return std::thread::sleep(LOOK_INTERVAL) };
+    let moment = Timespec::try_from(LOOK_INTERVAL).ok();
+    // Interrupted, it looks again, which is right at any time.
+    let _ = poll(&mut [PollFd::new(end, PollFlags::IN)], moment.as_ref());
 }
 
 /// Whether a child has ended, which it is not told yet that anybody knows.

@@ -37,10 +37,12 @@ use crate::transaction::{Project, Transactions, make_private};
 use crate::unpack::Unpacker;
 use crate::watch;
 
+mod foreseen;
 mod recent;
 #[cfg(test)]
 mod tests;
 
+use self::foreseen::Foreseen;
 use self::recent::Recent;
 
 /// The tools that it answers.
@@ -123,11 +125,29 @@ pub struct Packager {
     state: PathBuf,
     /// Answers to `pkg.info` that need no second look.
     recent: Recent,
+    /// What was begun for a request that comes now.
+    foreseen: Foreseen,
 }
+
+/// Who asks, how urgently, and who is told meanwhile.
+type Asker<'t> = (&'t Caller, u8, &'t dyn Conversation);
 
 impl Packager {
     /// Opens state, store and caches. Asks no registry and starts neither thread nor process.
     pub fn new(
+        places: &Places,
+        policy: Policy,
+        unpacker: Unpacker,
+        host: Arc<dyn Host>,
+    ) -> Result<Self> {
+        let packager = Self::for_one_request(places, policy, unpacker, host)?;
+        packager.shop.transactions.open_database()?;
+        Ok(packager)
+    }
+
+    /// The same, but that the database of transactions is opened when it recovers: before that, it can ask for what the one request will
+    /// need ([`Agent::foresee`]).
+    pub fn for_one_request(
         places: &Places,
         policy: Policy,
         unpacker: Unpacker,
@@ -159,9 +179,10 @@ impl Packager {
             .with_mode(policy.store.mode);
         Ok(Self {
             recent: Recent::default(),
+            foreseen: Foreseen::default(),
             state: places.state.clone(),
             shop: Arc::new(Shop {
-                transactions: Transactions::open_in(machine, &places.state, clock)?,
+                transactions: Transactions::new(machine, &places.state, clock)?,
                 store: Arc::new(store),
                 unpacker,
                 registries,
@@ -198,23 +219,9 @@ impl Packager {
 
     fn answer(&self, request: Request, conversation: &dyn Conversation) -> Result<Vec<u8>> {
         let Request { tool, payload, directory, caller, priority, .. } = request;
-        let actor = format!("{} (uid {}, pid {})", caller.name, caller.uid, caller.pid);
         let is_own = is_own(&caller);
-        let order = Order {
-            requester: Arc::from(caller.name.as_str()),
-            priority,
-            cancellation: conversation.cancellation().clone(),
-            asked_at: None,
-            noted: Vec::new(),
-        };
-        let task = |mut setting: Setting, directory: Option<&OwnedFd>| {
-            if !is_own {
-                // Somebody else may not choose which programs run here, nor whose home counts.
-                setting.variables.clear();
-                setting.python = None;
-            }
-            let place = directory.map_or_else(|| Ok(PathBuf::from("/")), place_of)?;
-            Task::new(&self.shop, conversation, (actor.clone(), order.clone()), setting, place)
+        let task = |setting: Setting, directory: Option<&OwnedFd>| {
+            self.task((&caller, priority, conversation), setting, directory)
         };
         let place = directory.as_ref();
         match tool.as_str() {
@@ -290,6 +297,35 @@ impl Packager {
         }
     }
 
+    /// A request at work.
+    fn task<'t>(
+        &'t self,
+        (caller, priority, conversation): Asker<'t>,
+        mut setting: Setting,
+        directory: Option<&OwnedFd>,
+    ) -> Result<Task<'t>> {
+        if !is_own(caller) {
+            // Somebody else may not choose which programs run here, nor whose home counts.
+            setting.variables.clear();
+            setting.python = None;
+        }
+        let place = directory.map_or_else(|| Ok(PathBuf::from("/")), place_of)?;
+        let begun = self.foreseen.take(&setting, &place);
+        let actor = format!("{} (uid {}, pid {})", caller.name, caller.uid, caller.pid);
+        let order = Order {
+            requester: Arc::from(caller.name.as_str()),
+            priority,
+            cancellation: conversation.cancellation().clone(),
+            asked_at: None,
+            noted: Vec::new(),
+        };
+        let task = Task::new(&self.shop, conversation, (actor, order), setting, place)?;
+        Ok(match begun {
+            Some(registries) => task.going_on_with(registries),
+            None => task,
+        })
+    }
+
     /// The tools about watched projects.
     fn answer_watch(
         &self,
@@ -336,7 +372,15 @@ impl Agent for Packager {
         }
     }
 
+    fn foresee(&self, request: &Request, conversation: &dyn Conversation) {
+        // The request itself ends with it, and then it is told.
+        if let Err(error) = self.begin(request, conversation) {
+            tracing::debug!(%error, "nothing is begun for the request");
+        }
+    }
+
     fn recover(&self) -> std::result::Result<(), ToolError> {
+        self.shop.transactions.open_database()?;
         for recovered in self.shop.transactions.recover_all()? {
             tracing::info!(?recovered, "made whole what an earlier life left unfinished");
         }
@@ -490,7 +534,7 @@ fn place_of(directory: &OwnedFd) -> Result<PathBuf> {
     std::fs::read_link(&link).map_err(|error| Error::io("find the place of", &link, &error))
 }
 
-fn needed(directory: Option<OwnedFd>) -> Result<OwnedFd> {
+fn needed<Directory>(directory: Option<Directory>) -> Result<Directory> {
     directory.ok_or_else(|| {
         Error::new(Kind::Usage, "directory-missing", "the request names no directory")
             .hint("grant an open descriptor of the project's directory with the request")

@@ -163,15 +163,27 @@ pub struct Session {
 impl Transactions {
     /// Opens the state directory `state`, which is made where it does not exist.
     pub fn open(state: &Path, clock: Clock) -> Result<Self> {
-        Self::open_in(Path::new("/"), state, clock)
+        Self::open_on(state, clock, Disk::default(), start::of(Path::new("/")))
     }
 
-    /// The same where the machine says of itself below `system` what it says below `/`.
-    pub fn open_in(system: &Path, state: &Path, clock: Clock) -> Result<Self> {
-        Self::open_on(state, clock, Disk::default(), start::of(system))
+    /// The same where the machine says of itself below `system` what it says below `/`, and the database is opened when
+    /// [`Self::open_database`] says so: making one takes as long as a registry that is near takes to answer.
+    pub(crate) fn new(system: &Path, state: &Path, clock: Clock) -> Result<Self> {
+        Self::new_on(state, clock, Disk::default(), start::of(system))
     }
 
     fn open_on(state: &Path, clock: Clock, disk: Disk, start: Option<Start>) -> Result<Self> {
+        let transactions = Self::new_on(state, clock, disk, start)?;
+        transactions.open_database()?;
+        Ok(transactions)
+    }
+
+    /// Opens the database, where it is not open yet.
+    pub(crate) fn open_database(&self) -> Result<()> {
+        self.inner.database.open()
+    }
+
+    fn new_on(state: &Path, clock: Clock, disk: Disk, start: Option<Start>) -> Result<Self> {
         make_private(state)?;
         let part = |name: &str| {
             let path = state.join(name);
@@ -183,7 +195,7 @@ impl Transactions {
                 journals: part("journal")?,
                 locks: part("locks")?,
                 fingerprints: part("fingerprints")?,
-                database: Database::open(state, disk.clone())?,
+                database: Database::new(state, disk.clone()),
                 state: state.to_owned(),
                 disk,
                 clock,

@@ -1,6 +1,6 @@
 //! What the kernel shows of each CPU's kind, gathered over time: a core shows nothing while it is offline.
 
-use crate::cores::caches_of;
+use crate::cores::cache_levels_of;
 use crate::cpu::online;
 use crate::cpu_set::CpuSet;
 use crate::root::Root;
@@ -62,10 +62,10 @@ impl Evidence {
         let seen = self.with_l3.union(&self.without_l3);
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for cpu in self.online.difference(&seen).iter() {
-            let caches = caches_of(root, cpu);
-            if caches.iter().any(|cache| cache.level == 3) {
+            let levels: Vec<u8> = cache_levels_of(root, cpu).collect();
+            if levels.contains(&3) {
                 with.push(cpu);
-            } else if !caches.is_empty() {
+            } else if !levels.is_empty() {
                 without.push(cpu);
             }
         }

@@ -55,11 +55,13 @@ struct Bus {
 }
 
 impl Backend {
-    /// Opens a way: over the bus if a daemon runs and `standalone` does not forbid it.
+    /// Opens a way: over the bus if a daemon runs and `standalone` does not forbid it. Where it is this process that works, and a tool
+    /// with its payload is `next`, that is begun as far as it can be before what an earlier life left is made whole.
     pub(crate) fn open(
         settings: &Settings,
         directory: &Path,
         standalone: bool,
+        next: Option<(&str, &[u8])>,
     ) -> Result<Self, ToolError> {
         let opened = open_directory(directory)?;
         if !standalone && let Some(way) = connect(&settings.runtime_dir)? {
@@ -71,6 +73,9 @@ impl Backend {
                 Err(error) => plain(&format!("the packager cannot start: {error:#}")),
             }
         })?;
+        if let Some(next) = next {
+            agent.foresee(&request(next, &opened)?, &Alone::new());
+        }
         agent.recover()?;
         Ok(Self { way: Way::Here(agent), directory: Kept::new(opened) })
     }
@@ -99,33 +104,36 @@ impl Backend {
 
     /// Asks one tool and waits for its answer.
     pub(crate) fn call(&mut self, tool: &str, payload: &[u8]) -> Result<Vec<u8>, ToolError> {
-        let line = Line::new();
         match &mut self.way {
             Way::Daemon(bus) => {
+                let line = Line::new();
                 bus.call((tool, payload), &mut self.directory, |progress| line.show(progress))
             }
             Way::Here(agent) => {
-                let directory =
-                    self.directory.file().try_clone().map_err(|error| {
-                        plain(&format!("cannot duplicate a descriptor: {error}"))
-                    })?;
-                let caller = Caller {
-                    name: "cli".to_owned(),
-                    uid: rustix::process::getuid().as_raw(),
-                    pid: std::process::id(),
-                };
-                let request = Request {
-                    tool: tool.to_owned(),
-                    payload: payload.to_vec(),
-                    directory: Some(directory),
-                    caller,
-                    deadline: None,
-                    priority: 5,
-                };
-                agent.call(request, &Alone { line: Mutex::new(line) })
+                agent.call(request((tool, payload), self.directory.file())?, &Alone::new())
             }
         }
     }
+}
+
+/// What a command asks of the Packager in its own process.
+fn request((tool, payload): (&str, &[u8]), directory: &OwnedFd) -> Result<Request, ToolError> {
+    let directory = directory
+        .try_clone()
+        .map_err(|error| plain(&format!("cannot duplicate a descriptor: {error}")))?;
+    let caller = Caller {
+        name: "cli".to_owned(),
+        uid: rustix::process::getuid().as_raw(),
+        pid: std::process::id(),
+    };
+    Ok(Request {
+        tool: tool.to_owned(),
+        payload: payload.to_vec(),
+        directory: Some(directory),
+        caller,
+        deadline: None,
+        priority: 5,
+    })
 }
 
 impl Bus {
@@ -159,6 +167,12 @@ impl Bus {
 /// A conversation without a bus.
 struct Alone {
     line: Mutex<Line>,
+}
+
+impl Alone {
+    fn new() -> Self {
+        Self { line: Mutex::new(Line::new()) }
+    }
 }
 
 impl Conversation for Alone {

@@ -288,7 +288,7 @@ pub(crate) fn plan(arguments: Plan, context: &Context) -> Result<Exit, Failure> 
             ..arguments.registries.setting()
         },
     };
-    let mut asker = Asker::open(&common, context)?;
+    let mut asker = Asker::open_for(&common, context, ("pkg.plan", &request))?;
     let answer: PlanAnswer = asker.ask("pkg.plan", &request)?;
     asker.print(&answer, render::plan)?;
     Ok(if answer.conflict.is_some() { Exit::Conflict } else { Exit::Done })
@@ -393,8 +393,8 @@ fn change(
     // Before a person is asked about a plan that nobody may carry out.
     setting.options.check_here().map_err(ToolError::from)?;
     let (common, member) = arguments.common.at_member(&[&arguments.packages])?;
-    let mut asker = Asker::open(&common, context)?;
     let request = request(arguments.packages, member, setting.clone());
+    let mut asker = Asker::open_for(&common, context, ("pkg.plan", &request))?;
     let mut tries = 0;
     loop {
         tries += 1;
@@ -495,7 +495,25 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn open(common: &Common, context: &Context) -> Result<Self, Failure> {
-        let backend = Backend::open(&context.load([])?.settings, &common.dir, common.standalone)?;
+        Self::open_with(common, context, None)
+    }
+
+    /// The same for what is asked next: it may be begun while this opens.
+    pub(super) fn open_for(
+        common: &Common,
+        context: &Context,
+        (tool, request): (&str, &impl Serialize),
+    ) -> Result<Self, Failure> {
+        Self::open_with(common, context, Some((tool, &written(request)?)))
+    }
+
+    fn open_with(
+        common: &Common,
+        context: &Context,
+        next: Option<(&str, &[u8])>,
+    ) -> Result<Self, Failure> {
+        let settings = &context.load([])?.settings;
+        let backend = Backend::open(settings, &common.dir, common.standalone, next)?;
         Ok(Self { backend, json: common.json })
     }
 
@@ -504,9 +522,7 @@ impl Asker {
         tool: &str,
         request: &impl Serialize,
     ) -> Result<Answer, ToolError> {
-        let mut payload = Vec::new();
-        ciborium::into_writer(request, &mut payload).map_err(|error| nonsense(&error))?;
-        let answer = self.backend.call(tool, &payload)?;
+        let answer = self.backend.call(tool, &written(request)?)?;
         ciborium::from_reader(answer.as_slice()).map_err(|error| nonsense(&error))
     }
 
@@ -559,6 +575,12 @@ impl Asker {
         }
         Ok(())
     }
+}
+
+fn written(request: &impl Serialize) -> Result<Vec<u8>, ToolError> {
+    let mut payload = Vec::new();
+    ciborium::into_writer(request, &mut payload).map_err(|error| nonsense(&error))?;
+    Ok(payload)
 }
 
 fn nonsense(error: &dyn std::fmt::Display) -> ToolError {

@@ -9,6 +9,7 @@ mod trust;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -314,13 +315,21 @@ pub(crate) async fn send(
 ) -> Result<Response, Failure> {
     let mut credential = credentials.and_then(|credentials| credentials.for_url(&url));
     for _ in 0..=REDIRECTS_MAX {
-        // Dropping the handle lets it go on.
-        drop(pool.begin(&url));
         let mut builder = pool.client.get(url.clone()).headers(headers.clone());
         if let Some(value) = credential.and_then(|(_, credential)| credential.header()) {
             builder = builder.header(AUTHORIZATION, value);
         }
-        let response = builder.send().await.map_err(|error| Failure::from_reqwest(&url, error))?;
+        let mut sent = std::pin::pin!(builder.send());
+        // First of all the server is looked for: what is trusted is needed once it has answered, and reading that takes a core.
+        let response = match futures::poll!(sent.as_mut()) {
+            Poll::Ready(response) => response,
+            Poll::Pending => {
+                // Dropping the handle lets it go on.
+                drop(pool.begin(&url));
+                sent.await
+            }
+        };
+        let response = response.map_err(|error| Failure::from_reqwest(&url, error))?;
         if !is_redirect(response.status()) {
             return Ok(response);
         }

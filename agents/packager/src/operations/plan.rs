@@ -65,8 +65,23 @@ impl Task<'_> {
         if wish.aim() != Aim::Change {
             locked::check_manifest(&project, wish.aim())?;
         }
-        self.prepare(&wish.add);
+        if !self.is_foreseen {
+            self.prepare(&wish.add);
+        }
         self.plan_for(&project, &wish, (detail, began))
+    }
+
+    /// Begins what a plan has to wait for, without looking at anything that a crash may have left half done; whether that is anything.
+    pub(crate) fn foresee(&self, request: &PlanRequest) -> Result<bool> {
+        let request = &*self.spelled(request)?;
+        let wish = Wish::read(request)?;
+        locked::check_frozen(self, wish.aim())?;
+        self.prepare(&wish.add);
+        // Where a registry is asked, its answer takes longer, and what that needs of the cores comes first.
+        if self.setting.offline && wish.add.iter().any(|spec| spec.ecosystem == Ecosystem::Npm) {
+            self.shop.tools.begin_version("node", self.variable("PATH").as_deref());
+        }
+        Ok(!wish.add.is_empty())
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.

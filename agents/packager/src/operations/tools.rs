@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use agents_contract::Cancellation;
 
 use crate::error::Result;
+use crate::io::limits::CANCELLATION_INTERVAL;
 use crate::limits::{INTERPRETER_SECONDS_MAX, TOOL_OUTPUT_BYTES_MAX, TOOLS_REMEMBERED_MAX};
 use crate::process;
 use crate::python::Interpreter;
@@ -19,6 +21,13 @@ pub(crate) struct Tools {
     /// Where what interpreters say is kept for the next process.
     directory: PathBuf,
     versions: Mutex<HashMap<Program, Option<semver::Version>>>,
+    /// One that is asked before anybody waits for its answer.
+    begun: Mutex<Option<Begun>>,
+}
+
+struct Begun {
+    program: Program,
+    answer: Receiver<io::Result<Option<semver::Version>>>,
 }
 
 /// A program file at one state: the path as it was found, not where it leads, because a version manager's shim decides by the name it is
@@ -33,7 +42,37 @@ struct Program {
 impl Tools {
     /// A memory whose part that lasts is in this directory, which is made when something is to be kept.
     pub(crate) fn new(directory: PathBuf) -> Self {
-        Self { directory, versions: Mutex::default() }
+        Self { directory, versions: Mutex::default(), begun: Mutex::default() }
+    }
+
+    /// Has a tool asked for its version, which somebody will ask for here in a moment.
+    pub(crate) fn begin_version(&self, name: &str, search_path: Option<&str>) {
+        let Some(search_path) = search_path.map(str::to_owned) else { return };
+        let Some(program) = find(name, &search_path) else { return };
+        let (path, (sender, answer)) = (program.path.clone(), channel());
+        let work = move || drop(sender.send(ask(&path, &search_path, Cancellation::NEVER)));
+        // Who needs it asks himself where this cannot be begun.
+        if std::thread::Builder::new().name(name.to_owned()).spawn(work).is_ok() {
+            let begun = Begun { program, answer };
+            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        }
+    }
+
+    /// The answer of one that was asked already.
+    fn begun_version(
+        &self,
+        program: &Program,
+        cancellation: &Cancellation,
+    ) -> Option<io::Result<Option<semver::Version>>> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let Begun { answer, .. } = begun.take_if(|begun| begun.program == *program)?;
+        drop(begun);
+        loop {
+            match answer.recv_timeout(CANCELLATION_INTERVAL) {
+                Err(RecvTimeoutError::Timeout) if !cancellation.is_cancelled() => {}
+                answered => return answered.ok(),
+            }
+        }
     }
 
     /// The version that `name --version` prints, where there is such a program on `search_path` (the value of `PATH`).
@@ -43,7 +82,8 @@ impl Tools {
         search_path: Option<&str>,
         cancellation: &Cancellation,
     ) -> Option<semver::Version> {
-        let program = find(name, search_path?)?;
+        let search_path = search_path?;
+        let program = find(name, search_path)?;
         let memory = || self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         let known = memory().get(&program).cloned();
         if let Some(version) = known {
@@ -51,7 +91,9 @@ impl Tools {
         }
         // Nothing is locked while the program runs: a slow one must not hold up those who ask for another.
         // No answer is not remembered either; the next one may come in time.
-        let version = ask(&program.path, search_path?, cancellation).ok()?;
+        let begun = self.begun_version(&program, cancellation);
+        let asked = begun.unwrap_or_else(|| ask(&program.path, search_path, cancellation));
+        let version = asked.ok()?;
         let mut versions = memory();
         if versions.len() >= TOOLS_REMEMBERED_MAX {
             versions.clear();
@@ -110,6 +152,27 @@ mod tests {
         let write = "printf '%s' \"$1\" > \"$0\" && chmod 755 \"$0\"";
         let status = Command::new("/bin/sh").args(["-c", write]).arg(path).arg(script).status();
         assert!(status.expect("run").success());
+    }
+
+    #[test]
+    fn a_tool_that_was_asked_before_is_not_asked_again() {
+        let directory = tempfile::tempdir().expect("made");
+        let asked = directory.path().join("asked");
+        let script = format!("#!/bin/sh\necho x >> '{}'\necho v2.0.0\n", asked.display());
+        program(&directory.path().join("node"), &script);
+        let search_path = directory.path().to_string_lossy().into_owned();
+        let tools = Tools::new(directory.path().join("interpreters"));
+        tools.begin_version("no-such", Some(&search_path));
+        tools.begin_version("node", None);
+        tools.begin_version("node", Some(&search_path));
+        let version = || tools.version("node", Some(&search_path), Cancellation::NEVER);
+        assert_eq!(version(), Some(semver::Version::new(2, 0, 0)));
+        assert_eq!(version(), Some(semver::Version::new(2, 0, 0)));
+        assert_eq!(std::fs::read_to_string(&asked).expect("asked"), "x\n");
+        // Another program of that name is another one.
+        tools.begin_version("node", Some(&search_path));
+        program(&directory.path().join("node"), "#!/bin/sh\necho v4.0.0\n");
+        assert_eq!(version(), Some(semver::Version::new(4, 0, 0)));
     }
 
     #[test]

@@ -11,7 +11,12 @@ use crate::io::testing::{LaterHost, PlainHost};
 use crate::store::Form;
 use crate::transaction::WatchOutcome;
 
+mod foreseen;
+
 const TOKEN: &str = "npm_a-token-that-nobody-else-may-read";
+
+/// How a packager is made.
+type Make = fn(&Places, Policy, Unpacker, Arc<dyn Host>) -> Result<Packager>;
 
 /// A caller that only waits for the answer.
 struct Waiting;
@@ -46,8 +51,17 @@ impl Scratch {
     }
 
     fn packager_at(&self, host: Arc<dyn Host>) -> Packager {
+        self.made(Packager::new, host).expect("a packager")
+    }
+
+    /// One that recovers when it has said what it asks for.
+    fn packager_for_one(&self) -> Packager {
+        self.made(Packager::for_one_request, Arc::new(PlainHost)).expect("a packager")
+    }
+
+    fn made(&self, make: Make, host: Arc<dyn Host>) -> Result<Packager> {
         let places = Places { state: self.path("state"), cache: self.path("cache") };
-        Packager::new(&places, Policy::default(), Unpacker::here(), host).expect("a packager")
+        make(&places, Policy::default(), Unpacker::here(), host)
     }
 
     fn request(&self, tool: &str, payload: &impl Serialize) -> Result<Request> {

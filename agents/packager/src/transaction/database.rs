@@ -14,7 +14,7 @@ mod tests;
 mod watches;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -43,7 +43,8 @@ const LOOK_BACK_MAX: u32 = crate::limits::HISTORY_ENTRIES_MAX;
 
 /// The database, shared by all threads of a process.
 pub(super) struct Database {
-    connection: Mutex<Kept>,
+    /// Once it was opened, or why it could not be.
+    connection: OnceLock<Result<Mutex<Kept>>>,
     path: PathBuf,
     disk: Disk,
     unwritten: plans::Unwritten,
@@ -122,23 +123,33 @@ pub(super) struct Standing {
 }
 
 impl Database {
-    /// Opens or makes the database in `directory`.
-    pub(super) fn open(directory: &Path, disk: Disk) -> Result<Self> {
+    /// The database in `directory`, which is opened or made by [`Self::open`], or by whoever uses it first.
+    pub(super) fn new(directory: &Path, disk: Disk) -> Self {
         let path = directory.join("state.sqlite3");
-        let connection = schema::open(&path).map_err(|error| describe(&path, error))??;
-        let unwritten = plans::Unwritten::default();
-        let logs = log::Logs::default();
-        let connection = Mutex::new(Kept { connection, waits: None });
-        Ok(Self { connection, path, disk, unwritten, logs })
+        let (unwritten, logs) = (plans::Unwritten::default(), log::Logs::default());
+        Self { connection: OnceLock::new(), path, disk, unwritten, logs }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    /// Opens or makes it, where it is not open yet. Whoever asks again is told the same.
+    pub(super) fn open(&self) -> Result<()> {
+        self.connection().map(drop)
+    }
+
+    fn connection(&self) -> Result<&Mutex<Kept>> {
+        let opened = self.connection.get_or_init(|| {
+            let opened = schema::open(&self.path).map_err(|error| describe(&self.path, error))?;
+            opened.map(|connection| Mutex::new(Kept { connection, waits: None }))
+        });
+        opened.as_ref().map_err(Error::clone)
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Kept>> {
         // A panic between two statements leaves an open transaction, which rusqlite has rolled back.
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(self.connection()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        query(&self.lock().connection).map_err(|error| describe(&self.path, error))
+        query(&self.lock()?.connection).map_err(|error| describe(&self.path, error))
     }
 
     fn write<T>(&self, change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
@@ -162,7 +173,7 @@ impl Database {
     ) -> Result<T> {
         let failed = |error: rusqlite::Error| describe(&self.path, error);
         let interrupted = |error: std::io::Error| Error::io("write", &self.path, &error);
-        let mut kept = self.lock();
+        let mut kept = self.lock()?;
         kept.wait_for_disk(waits).map_err(failed)?;
         let connection = &mut kept.connection;
         self.disk.perform("database", || Ok(())).map_err(interrupted)?;

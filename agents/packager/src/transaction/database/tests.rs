@@ -11,7 +11,7 @@ fn database() -> (tempfile::TempDir, Database) {
 }
 
 fn open(place: &tempfile::TempDir) -> Database {
-    Database::open(place.path(), Disk::default()).expect("a database")
+    Database::new(place.path(), Disk::default())
 }
 
 fn approval(digest: &str) -> Approval {
