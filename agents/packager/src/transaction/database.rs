@@ -12,6 +12,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod watches;
+mod workshops;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -416,48 +417,6 @@ impl Database {
             )?;
             let found = query.query_map([project], |row| parse(&row.get::<_, String>(0)?))?;
             found.collect::<rusqlite::Result<Vec<_>>>()
-        })
-    }
-
-    /// Whether `.bolide` was made by us and nothing in it is needed any more.
-    pub(super) fn may_dismantle(&self, project: &str) -> Result<bool> {
-        self.read(|connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT coalesce((SELECT owns_workshop FROM projects WHERE key = ?1), 0)
-                 AND NOT EXISTS (SELECT 1 FROM transactions WHERE project = ?1
-                                 AND state = 'committed' AND operation <> 'rollback')",
-            )?;
-            query.query_row([project], |row| row.get(0))
-        })
-    }
-
-    /// The place of a project when it was last used, where that is known.
-    pub(super) fn place_of(&self, project: &str) -> Result<Option<String>> {
-        self.read(|connection| {
-            let mut query =
-                connection.prepare_cached("SELECT path FROM projects WHERE key = ?1")?;
-            query.query_row([project], |row| row.get(0)).optional()
-        })
-    }
-
-    /// Tells that `.bolide` is ours, where nothing but the name of a journal does.
-    pub(super) fn own_workshop(&self, project: &str, path: &str) -> Result<()> {
-        self.write(|connection| {
-            connection.execute(
-                "INSERT INTO projects (key, path, owns_workshop) VALUES (?1, ?2, 1)
-                 ON CONFLICT (key) DO UPDATE SET path = excluded.path, owns_workshop = 1",
-                [project, path],
-            )?;
-            Ok(())
-        })
-    }
-
-    /// Tells that `.bolide` is gone.
-    pub(super) fn dismantled(&self, project: &str) -> Result<()> {
-        self.write(|connection| {
-            connection
-                .execute("UPDATE projects SET owns_workshop = 0 WHERE key = ?1", [project])?;
-            Ok(())
         })
     }
 }
