@@ -27,7 +27,7 @@ pub trait Agent: Send + Sync {
 
     /// Called once before [`Agent::recover`] where the first request is known already, as in a command that works alone: begins, on
     /// threads of its own, what the answer will have to wait for (a registry), and returns at once. Nothing that an earlier life left
-    /// is made whole yet, so it neither reads nor changes state. The answer tells what is wrong with the request, and a request that it
+    /// is made whole yet, so it looks at nothing that may be half done, and changes nothing but what was learnt and cached. The answer tells what is wrong with the request, and a request that it
     /// would refuse by itself begins nothing.
     fn foresee(&self, _request: &Request, _conversation: &dyn Conversation) {}
 

@@ -242,7 +242,8 @@ impl Plan {
                 "the plan is of version {}; this program knows up to {SCHEMA_VERSION}",
                 plan.schema_version
             );
-            return Err(Error::new(Kind::Stale, "plan-version", message).hint("make a new plan"));
+            return Err(Error::new(Kind::Stale, "plan-version", message)
+                .hint("use the newer program that made it; a daemon that runs since before has to be started anew"));
         }
         Ok(plan)
     }

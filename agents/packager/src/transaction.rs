@@ -264,6 +264,12 @@ impl Transactions {
         Ok(unfinished.iter().any(|which| which.project == key))
     }
 
+    /// Whether nobody is at work on a project, and no crash has left anything half done, here or elsewhere. Asks no database.
+    pub(crate) fn is_at_rest(&self, project: &Project) -> Result<bool> {
+        let is_held = Lock::is_held(&self.inner.locks, project)?;
+        Ok(!is_held && journal::unfinished(&self.inner.journals)?.is_empty())
+    }
+
     /// What is known of an environment.
     pub fn environment(&self, project: &Project, place: &RelativePath) -> Result<EnvironmentState> {
         self.inner.database.environment(&project.key(), place)
@@ -477,10 +483,19 @@ pub(crate) struct Agreed {
     digest: String,
 }
 
+impl Agreed {
+    /// Writes it, where no transaction has done so.
+    pub(crate) fn write(&self) -> Result<()> {
+        self.transactions.inner.database.write_approvals(Some(&self.digest))
+    }
+}
+
 impl Drop for Agreed {
     fn drop(&mut self) {
-        if let Err(error) = self.transactions.inner.database.write_approvals(Some(&self.digest)) {
+        if let Err(error) = self.write() {
             tracing::warn!(%error, "cannot write an approval");
+            // Whoever carries the plan out later has to be told so again.
+            self.transactions.inner.database.forget_approvals(&self.digest);
         }
     }
 }

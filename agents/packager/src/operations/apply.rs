@@ -82,7 +82,7 @@ impl Task<'_> {
             self.shop.transactions.approve_at_once(digest, &self.actor, "by the caller of apply")
         };
         // Until the answer: where no transaction begins, it is written then.
-        let _agreed = approve.then(agree).transpose()?;
+        let agreed = approve.then(agree).transpose()?;
         self.shop.transactions.require_approval(digest)?;
         let installed = self.installed(session.project())?;
         let mut answer = described(&plan, digest, &installed);
@@ -90,6 +90,9 @@ impl Task<'_> {
             plan.edits.is_empty() && plan.environments.is_empty() && part.is_none();
         let crates =
             resolution(&plan, Ecosystem::Cargo).filter(|crates| !crates.packages.is_empty());
+        if let (true, Some(agreed)) = (changes_nothing, &agreed) {
+            agreed.write()?;
+        }
         // Crates lie outside of the project: its lock may be right and cargo's cache empty.
         if changes_nothing && (plan.operation != "install" || crates.is_none()) {
             answer.warnings.extend(session.take_notes());

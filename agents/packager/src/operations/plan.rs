@@ -65,13 +65,14 @@ impl Task<'_> {
         if wish.aim() != Aim::Change {
             locked::check_manifest(&project, wish.aim())?;
         }
+        self.wait_for_others(&project)?;
         if !self.is_foreseen {
             self.prepare(&wish.add);
         }
         self.plan_for(&project, &wish, (detail, began))
     }
 
-    /// Begins what a plan has to wait for, without looking at anything that a crash may have left half done; whether that is anything.
+    /// Begins what a plan has to wait for, in a project that is at rest; whether that is anything.
     pub(crate) fn foresee(&self, request: &PlanRequest) -> Result<bool> {
         let request = &*self.spelled(request)?;
         let wish = Wish::read(request)?;
@@ -86,12 +87,17 @@ impl Task<'_> {
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
     pub(crate) fn plan_install(&self, project: &Project) -> Result<Planned> {
+        self.wait_for_others(project)?;
         self.plan_for(project, &Wish::default(), (Detail::Described, Instant::now()))
     }
 
+    /// In a project for whose others was waited.
     fn plan_for(&self, project: &Project, wish: &Wish, how: (Detail, Instant)) -> Result<Planned> {
         rest::clear();
-        for _ in 0..REPLANS_MAX {
+        for attempt in 0..REPLANS_MAX {
+            if attempt > 0 {
+                self.wait_for_others(project)?;
+            }
             if let Some(planned) = self.plan_once(project, wish, how)? {
                 return Ok(planned);
             }
@@ -105,6 +111,15 @@ impl Task<'_> {
             .retryable())
     }
 
+    /// What a crash left is made whole, and who is at work is waited for, before anything is read: which registry is asked may stand
+    /// in a file that changes.
+    fn wait_for_others(&self, project: &Project) -> Result<()> {
+        if self.shop.transactions.has_unfinished(project)? {
+            drop(self.lock(project.again()?)?);
+        }
+        Ok(())
+    }
+
     /// The plan, or nothing where a transaction ended while it was made: what is installed, the manifests and the environments
     /// would be of different moments.
     fn plan_once(
@@ -114,10 +129,6 @@ impl Task<'_> {
         (detail, began): (Detail, Instant),
     ) -> Result<Option<Planned>> {
         let transactions = &self.shop.transactions;
-        // What a crash left is made whole first, and who is at work is waited for.
-        if transactions.has_unfinished(project)? {
-            drop(self.lock(project.again()?)?);
-        }
         let latest = transactions.latest(project)?;
         let installed = self.installed(project)?;
         let locked = Locked::read(project, &self.shop.locks)?;

@@ -9,8 +9,9 @@ use agents_contract::{Conversation, Request};
 
 use super::{Packager, needed, plan_of, read};
 use crate::api::{ChangeRequest, PlanRequest, Setting};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::io;
+use crate::transaction::Project;
 
 /// What one request has begun; nothing where it has taken that, or none was foreseen.
 #[derive(Default)]
@@ -40,6 +41,13 @@ impl Packager {
     pub(super) fn begin(&self, request: &Request, conversation: &dyn Conversation) -> Result<()> {
         let Some(plan) = planned(&request.tool, &request.payload)? else { return Ok(()) };
         let directory = needed(request.directory.as_ref())?;
+        let copy = directory
+            .try_clone()
+            .map_err(|error| Error::io("duplicate", Path::new("."), &error))?;
+        // Which registry is asked may stand in a manifest that a crash has left half changed, or that somebody is changing.
+        if !self.shop.transactions.is_at_rest(&Project::from_fd(copy)?)? {
+            return Ok(());
+        }
         let asker = (&request.caller, request.priority, conversation);
         let task = self.task(asker, plan.setting.clone(), Some(directory))?;
         if task.foresee(&plan)? {

@@ -190,7 +190,7 @@ impl Database {
     /// lost with the power.
     ///
     /// # Errors
-    /// `transaction-name-taken` where another one of that name is known: nothing is written of this one.
+    /// `transaction-name-taken` where another one of that name is known: nothing is written of this one but who agreed to its plan.
     pub(super) fn begin(&self, begin: &Begin) -> Result<()> {
         self.hold_log(&begin.id);
         let agreed = self.agreed_to(begin.digest.as_deref());

@@ -123,6 +123,26 @@ fn a_request_that_would_be_refused_begins_nothing() {
 }
 
 #[test]
+fn nothing_is_begun_where_a_crash_may_have_left_something_half_done_or_no_project_is() {
+    let scratch = Scratch::new();
+    let server = Server::start(|_| leaf());
+    let (packager, wish) = (scratch.packager_for_one(), wish(&server));
+    // Of any project: another one's manifest may say where this one's registry is.
+    let journal = scratch.path("state/journal/0-0@fe00-1.journal");
+    std::fs::write(&journal, b"begun").expect("space");
+    foresee(&scratch, &packager, "pkg.plan", &wish);
+    assert!(!is_ready_to_ask(&packager), "a journal");
+    std::fs::remove_file(journal).expect("it is there");
+    let request = scratch.request("pkg.plan", &wish).expect("a request");
+    std::fs::remove_dir(scratch.path("project")).expect("it is empty");
+    packager.foresee(&request, &Waiting);
+    assert!(!is_ready_to_ask(&packager), "no project");
+    std::fs::create_dir(scratch.path("project")).expect("a project");
+    foresee(&scratch, &packager, "pkg.plan", &wish);
+    assert!(is_ready_to_ask(&packager), "that is what else would have been");
+}
+
+#[test]
 fn who_is_offline_asks_nobody_and_is_told_as_ever() {
     let scratch = Scratch::new();
     let server = Server::start(|_| leaf());

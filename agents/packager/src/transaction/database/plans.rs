@@ -269,6 +269,12 @@ impl Database {
         Ok(())
     }
 
+    /// Lets go of those of a plan that wait and cannot be written.
+    pub(crate) fn forget_approvals(&self, digest: &str) {
+        self.unwritten
+            .with(|waiting| waiting.approvals.retain(|approval| approval.digest != digest));
+    }
+
     /// Takes back all approvals of a plan.
     pub(crate) fn withdraw(&self, digest: &str, now_ms: u64) -> Result<usize> {
         self.write_approvals(Some(digest))?;

@@ -11,8 +11,18 @@ use crate::limits::{DATABASE_BUSY_MS, DATABASE_BUSY_PAUSE_MS, DATABASE_LOG_PAGES
 
 /// Each step is applied once, in this order; the database's `user_version` counts them. Never change one that
 /// was released: add another.
-const MIGRATIONS: &[&str] =
-    &[TRANSACTIONS, WATCHES, UNWATCHED, PLANS_BY_END, HOLDS, SYSTEM, PACKAGES, BESIDE, UNTOLD];
+const MIGRATIONS: &[&str] = &[
+    TRANSACTIONS,
+    WATCHES,
+    UNWATCHED,
+    PLANS_BY_END,
+    HOLDS,
+    SYSTEM,
+    PACKAGES,
+    BESIDE,
+    UNTOLD,
+    PIECES,
+];
 
 const TRANSACTIONS: &str = "
     CREATE TABLE projects (
@@ -130,6 +140,9 @@ const UNTOLD: &str = "
         PRIMARY KEY (project, message)
     ) STRICT;
 ";
+
+/// Plans have a digest of pieces, which a program that does not know it takes for damaged: it cannot tell what is installed.
+const PIECES: &str = "";
 
 /// Opens the database and brings it to this version.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Result<Connection>> {

@@ -187,3 +187,20 @@ fn a_name_that_another_transaction_has_is_refused_and_changes_nothing_of_the_oth
         all_are_refused("committed");
     }
 }
+
+#[test]
+fn an_approval_that_could_not_be_written_counts_for_nothing() {
+    let (_place, database) = database();
+    let rename = |from: &str, to: &str| {
+        let change = format!("ALTER TABLE {from} RENAME TO {to}");
+        database.write(|connection| connection.execute_batch(&change)).expect("renamed");
+    };
+    note(&database, "a");
+    database.note_approval(approval("a"));
+    rename("approvals", "away");
+    assert!(database.write_approvals(Some("a")).is_err());
+    rename("away", "approvals");
+    assert_eq!(database.approvals("a").expect("a table").len(), 1, "it waits");
+    database.forget_approvals("a");
+    assert_eq!(database.approvals("a").expect("a table").len(), 0);
+}
