@@ -169,9 +169,11 @@ mod tests {
         assert_eq!(version(), Some(semver::Version::new(2, 0, 0)));
         assert_eq!(version(), Some(semver::Version::new(2, 0, 0)));
         assert_eq!(std::fs::read_to_string(&asked).expect("asked"), "x\n");
-        // Another program of that name is another one.
+        // Another program of that name is another one. It takes the place of one that may run at this moment.
         tools.begin_version("node", Some(&search_path));
-        program(&directory.path().join("node"), "#!/bin/sh\necho v4.0.0\n");
+        program(&directory.path().join("next"), "#!/bin/sh\necho v4.0.0\n");
+        std::fs::rename(directory.path().join("next"), directory.path().join("node"))
+            .expect("moved");
         assert_eq!(version(), Some(semver::Version::new(4, 0, 0)));
     }
 
