@@ -92,6 +92,14 @@ mod tests {
         ReaderChange::Expected { reader: AgentId(reader) }
     }
 
+    fn joined(reader: u32) -> ReaderChange {
+        let cursor = Receiver::new_cursor(Spin::None).unwrap();
+        let cursor = std::os::fd::AsFd::as_fd(&cursor).try_clone_to_owned().unwrap();
+        let doorbell = crate::doorbell::Doorbell::new().unwrap();
+        let (bell, _ear) = doorbell.ringer_for_peer().unwrap();
+        ReaderChange::Joined { reader: AgentId(reader), cursor, bell }
+    }
+
     fn left(reader: u32) -> ReaderChange {
         ReaderChange::Left { reader: AgentId(reader) }
     }
@@ -124,14 +132,21 @@ mod tests {
         apply(&mut publisher, [left(2), left(1), expected(1)]);
         assert!(!publisher.is_waiting(publisher.expectations()), "it has not joined since");
         assert_eq!(publisher.missing(), 1);
-        let cursor = Receiver::new_cursor(Spin::None).unwrap();
-        let cursor = std::os::fd::AsFd::as_fd(&cursor).try_clone_to_owned().unwrap();
-        let doorbell = crate::doorbell::Doorbell::new().unwrap();
-        let (bell, _ear) = doorbell.ringer_for_peer().unwrap();
-        let joined = ReaderChange::Joined { reader: AgentId(1), cursor, bell };
-        apply(&mut publisher, [joined]);
+        apply(&mut publisher, [joined(1)]);
         assert_eq!((publisher.missing(), publisher.readers()), (0, 1));
         apply(&mut publisher, [left(1), expected(1)]);
         assert!(publisher.is_waiting(publisher.expectations()));
+    }
+
+    #[test]
+    fn members_that_have_read_as_much_take_turns() {
+        let mut group = Group { last: AgentId(0), publisher: publisher() };
+        assert_eq!(group.next_member(), None);
+        apply(&mut group.publisher, [expected(1), expected(2), expected(3)]);
+        apply(&mut group.publisher, [joined(3), joined(1), joined(2)]);
+        let turns: Vec<u32> = (0..7).map(|_| group.next_member().unwrap().0).collect();
+        assert_eq!(turns, [1, 2, 3, 1, 2, 3, 1]);
+        apply(&mut group.publisher, [left(2)]);
+        assert_eq!(group.next_member(), Some(AgentId(3)));
     }
 }

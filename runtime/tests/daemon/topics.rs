@@ -451,7 +451,7 @@ fn a_message_to_one_of_a_group_is_read_by_one() {
         }
         sender.send_to_group(&mut group, b"end", patience()).unwrap();
         let shares: Vec<_> = members.into_iter().map(|one| one.join().unwrap()).collect();
-        assert!(shares.iter().all(|share| !share.is_empty()), "everybody has a turn");
+        // Whoever has read most is next, so one whose thread did not run meanwhile may have had none.
         assert!(shares.iter().all(|share| share.is_sorted_by_key(|bytes| number(bytes))));
         let mut all: Vec<u32> = shares.concat().iter().map(|bytes| number(bytes)).collect();
         all.sort_unstable();

@@ -2,6 +2,7 @@
 
 mod beside;
 mod shown;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -12,13 +13,15 @@ use std::time::Instant;
 use agents_contract::{Crew, Work};
 
 use self::shown::Shown;
+use self::wish::Wish;
+pub(super) use self::wish::specs;
 use super::locked::{self, Locked, Wanted};
 use super::{Aim, Asked, Decided, Decision, Task};
 use super::{cargo, debian, hold, npm, pypi, rebuild, rest, solved};
 use crate::api::{Conflict, PlanAnswer, PlanRequest, Repair};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SHOWN_BESIDE_MIN, SPECS_MAX};
+use crate::limits::{PLAN_LIFETIME_MS, REPLANS_MAX, SHOWN_BESIDE_MIN};
 use crate::lock;
 use crate::metadata::held::{Held, Word};
 use crate::plan::{FileEdit, Plan, ProjectId, SCHEMA_VERSION, Stored, sort_edits};
@@ -400,84 +403,6 @@ fn made_anew(place: &RelativePath, path: &str) -> String {
     )
 }
 
-/// What was asked for, read.
-#[derive(Default)]
-struct Wish {
-    add: Vec<Spec>,
-    remove: Vec<Spec>,
-    update: Option<Vec<Spec>>,
-    /// The member of a cargo or npm workspace that is meant.
-    member: String,
-}
-
-impl Wish {
-    fn read(request: &PlanRequest) -> Result<Self> {
-        let add = specs(&request.add)?;
-        let remove = specs(&request.remove)?;
-        let update = request.update.as_deref().map(specs).transpose()?;
-        if let Some(spec) = add.iter().find(|spec| remove.iter().any(|gone| is_same(gone, spec))) {
-            let message = format!("`{}:{}` is both added and removed", spec.ecosystem, spec.name);
-            return Err(Error::new(Kind::Usage, "contradiction", message));
-        }
-        locked::check_names(update.as_deref().unwrap_or_default())?;
-        let changes = !add.is_empty() || !remove.is_empty();
-        match [changes, request.install, update.is_some()].into_iter().filter(|is| *is).count() {
-            0 => Err(Error::new(Kind::Usage, "nothing-asked", "no package is named")
-                .hint("name packages as `npm:express@^4`, `pypi:requests`, `cargo:serde`")),
-            1 => Ok(Self { add, remove, update, member: request.member.clone() }),
-            _ => {
-                let message = "packages are changed, installed or updated, not several at once";
-                Err(Error::new(Kind::Usage, "contradiction", message))
-            }
-        }
-    }
-
-    fn aim(&self) -> Aim<'_> {
-        match &self.update {
-            Some(named) => Aim::Update(named),
-            None if self.add.is_empty() && self.remove.is_empty() => Aim::Install,
-            None => Aim::Change,
-        }
-    }
-
-    fn operation(&self) -> &'static str {
-        match self.aim() {
-            Aim::Install => "install",
-            Aim::Update(_) => "update",
-            Aim::Change if self.remove.is_empty() => "add",
-            Aim::Change if self.add.is_empty() => "remove",
-            Aim::Change => "change",
-        }
-    }
-
-    /// The ecosystems that have to decide: those of the named packages; where none is named, those with a manifest, and those that
-    /// had one and left packages behind.
-    fn concerned(
-        &self,
-        project: &Project,
-        installed: &BTreeMap<Ecosystem, Resolution>,
-    ) -> Result<BTreeSet<Ecosystem>> {
-        let named = [&self.add, &self.remove].into_iter().chain(&self.update).flatten();
-        let named: BTreeSet<Ecosystem> = named.map(|spec| spec.ecosystem).collect();
-        if !named.is_empty() {
-            return Ok(named);
-        }
-        let mut used = locked::used(project)?;
-        // Crates have no environment in the project, nor have packages of the system.
-        let left = installed.values().filter(|resolution| {
-            let has_place = matches!(resolution.ecosystem, Ecosystem::Npm | Ecosystem::Pypi);
-            has_place && !resolution.packages.is_empty()
-        });
-        used.extend(left.map(|resolution| resolution.ecosystem));
-        Ok(used)
-    }
-
-    fn specs(&self) -> Vec<Spec> {
-        let updated = self.update.iter().flatten();
-        self.add.iter().chain(&self.remove).chain(updated).cloned().collect()
-    }
-}
-
 /// What concerns a project by itself. A member of a workspace may have packages of another ecosystem, which are its own; the
 /// workspace's are installed at its root, and a warning says so. A member that has nothing else is refused later.
 fn without_members(
@@ -513,25 +438,6 @@ fn is_empty(resolution: &Resolution, place: &RelativePath) -> bool {
         Ecosystem::Npm => crate::install::npm::is_empty(resolution, place.as_str()),
         _ => resolution.packages.is_empty(),
     }
-}
-
-pub(super) fn specs(texts: &[String]) -> Result<Vec<Spec>> {
-    if texts.len() > SPECS_MAX {
-        let message = format!("{} packages are named; the limit is {SPECS_MAX}", texts.len());
-        return Err(Error::new(Kind::Usage, "too-many-packages", message));
-    }
-    let specs: Vec<Spec> = texts.iter().map(|text| Spec::parse(text)).collect::<Result<_>>()?;
-    for (index, spec) in specs.iter().enumerate() {
-        if specs[..index].iter().any(|earlier| is_same(earlier, spec)) {
-            let message = format!("`{}:{}` is named twice", spec.ecosystem, spec.name);
-            return Err(Error::new(Kind::Usage, "named-twice", message));
-        }
-    }
-    Ok(specs)
-}
-
-fn is_same(left: &Spec, right: &Spec) -> bool {
-    left.ecosystem == right.ecosystem && left.name == right.name
 }
 
 fn broken(ecosystem: Ecosystem) -> ResolveError {
