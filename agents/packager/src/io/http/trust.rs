@@ -5,10 +5,10 @@
 //! block, while the server is looked up, connected to and answers; who finds them missing when it has shown its certificate waits for
 //! them there. What the user has configured is read at once, because who sets up the connections has to be told that it is damaged.
 //!
-//! The machine has most of its certificates several times, in one file and in a directory of hundreds, which takes ten milliseconds to
-//! read. So there are two sets: what is configured, or else the machine's file; and everything, which is read only where the first does not
+//! The machine has most of its certificates several times, in one file and in a directory of hundreds, which takes longest to read. So there are two sets: what is configured, or else the machine's file; and everything, which is read only where the first does not
 //! do. Whom the one trusts the other trusts, too, so together they trust whom everything does, and an error is that of everything.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +86,8 @@ impl Trust {
         // The machine's store may hold certificates that the library rejects; the others still count.
         match reach {
             Reach::Near if self.configured.is_empty() => {
-                let file = machine_file()?;
+                let [file, directory] = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(std::env::var_os);
+                let file = machine_file(file, directory)?;
                 let loaded = rustls_native_certs::load_certs_from_paths(Some(&file), None);
                 roots.add_parsable_certificates(loaded.certs);
             }
@@ -121,8 +122,8 @@ fn read_machine() -> Vec<CertificateDer<'static>> {
 
 /// The one file in which a machine has its certificates, by the rules of the library that reads all of them: where one of the two
 /// variables is set, nothing else counts.
-fn machine_file() -> Option<PathBuf> {
-    match (std::env::var_os("SSL_CERT_FILE"), std::env::var_os("SSL_CERT_DIR")) {
+fn machine_file(file: Option<OsString>, directory: Option<OsString>) -> Option<PathBuf> {
+    match (file, directory) {
         (Some(file), _) => Some(PathBuf::from(file)),
         (None, Some(_)) => None,
         (None, None) => openssl_probe::probe().cert_file,

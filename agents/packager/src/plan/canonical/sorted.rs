@@ -43,7 +43,7 @@ impl Sink {
 
     /// Appends what is JSON as it is.
     pub(super) fn put(&mut self, json: &str) {
-        self.bytes.extend_from_slice(json.as_bytes());
+        self.put_bytes(json.as_bytes());
     }
 
     /// A key, with what is before and behind it, and its value.

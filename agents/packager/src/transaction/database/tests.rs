@@ -19,6 +19,12 @@ fn approval(digest: &str) -> Approval {
     Approval { digest, who, how, granted_at_ms: 1 }
 }
 
+/// A table that has another name cannot be written to.
+fn rename(database: &Database, from: &str, to: &str) {
+    let change = format!("ALTER TABLE {from} RENAME TO {to}");
+    database.write(|connection| connection.execute_batch(&change)).expect("renamed");
+}
+
 fn note(database: &Database, digest: &str) {
     let (digest, json) = (digest.to_owned(), Json::of("{}"));
     let far = i64::MAX as u64;
@@ -29,16 +35,12 @@ fn note(database: &Database, digest: &str) {
 #[test]
 fn an_approval_takes_its_plan_along_and_both_or_none_are_written() {
     let (place, database) = database();
-    let rename = |from: &str, to: &str| {
-        let change = format!("ALTER TABLE {from} RENAME TO {to}");
-        database.write(|connection| connection.execute_batch(&change)).expect("renamed");
-    };
     for digest in ["a", "b"] {
         note(&database, digest);
     }
-    rename("approvals", "away");
+    rename(&database, "approvals", "away");
     assert!(database.approve(&approval("a"), false).is_err());
-    rename("away", "approvals");
+    rename(&database, "away", "approvals");
     let other = open(&place);
     assert!(!other.has_plan("a").expect("an answer"), "half of it was written");
     assert!(database.has_plan("a").expect("an answer"), "it does not wait any more");
@@ -77,16 +79,12 @@ fn an_approval_is_written_with_the_transaction_that_carries_its_plan_out() {
 #[test]
 fn an_approval_that_cannot_be_written_with_its_transaction_goes_on_waiting() {
     let (place, database) = database();
-    let rename = |from: &str, to: &str| {
-        let change = format!("ALTER TABLE {from} RENAME TO {to}");
-        database.write(|connection| connection.execute_batch(&change)).expect("renamed");
-    };
     note(&database, "a");
     database.note_approval(approval("a"));
-    rename("transactions", "away");
+    rename(&database, "transactions", "away");
     let carried = Begin { digest: Some("a".to_owned()), ..begin() };
     assert!(database.begin(&carried).is_err());
-    rename("away", "transactions");
+    rename(&database, "away", "transactions");
     let other = open(&place);
     assert!(!other.has_plan("a").expect("an answer"), "half of it was written");
     assert_eq!(database.approvals("a").expect("an answer"), [approval("a")]);
@@ -191,15 +189,11 @@ fn a_name_that_another_transaction_has_is_refused_and_changes_nothing_of_the_oth
 #[test]
 fn an_approval_that_could_not_be_written_counts_for_nothing() {
     let (_place, database) = database();
-    let rename = |from: &str, to: &str| {
-        let change = format!("ALTER TABLE {from} RENAME TO {to}");
-        database.write(|connection| connection.execute_batch(&change)).expect("renamed");
-    };
     note(&database, "a");
     database.note_approval(approval("a"));
-    rename("approvals", "away");
+    rename(&database, "approvals", "away");
     assert!(database.write_approvals(Some("a")).is_err());
-    rename("away", "approvals");
+    rename(&database, "away", "approvals");
     assert_eq!(database.approvals("a").expect("a table").len(), 1, "it waits");
     database.forget_approvals("a");
     assert_eq!(database.approvals("a").expect("a table").len(), 0);

@@ -103,3 +103,11 @@ fn the_rest_of_the_machine_is_read_where_what_is_configured_does_not_do() {
     let error = of(NEAR).expect_err("it is no server");
     assert!(matches!(error, rustls::Error::InvalidCertificate(_)), "{error}");
 }
+
+#[test]
+fn where_somebody_says_where_certificates_are_the_machines_own_file_does_not_count() {
+    let said = |text: &str| Some(OsString::from(text));
+    assert_eq!(machine_file(said("/f"), None), Some(PathBuf::from("/f")));
+    assert_eq!(machine_file(said("/f"), said("/d")), Some(PathBuf::from("/f")));
+    assert_eq!(machine_file(None, said("/d")), None);
+}
