@@ -13,6 +13,10 @@ mod spare;
 mod tests;
 mod whole;
 
+use std::sync::LazyLock;
+
+use base64::engine::Simd;
+use base64::engine::general_purpose::PAD;
 use spare::{SPARE, SPARE_RESOLUTIONS};
 
 use super::{FileEdit, Plan, malformed};
@@ -24,6 +28,9 @@ const PACKAGE_BYTES_USUAL: usize = 640;
 
 /// Bytes that come before the resolutions beside the files that change, about.
 const BEGINNING_BYTES_USUAL: usize = 4096;
+
+/// How the content of files is written: as RFC 4648 has it, with whatever instructions this processor has. A lock may be a megabyte.
+static BASE64: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 /// The version line.
 pub(super) fn line(plan: &Plan) -> String {
@@ -66,8 +73,9 @@ pub(super) fn give_back(begin: Vec<u8>, resolutions: Vec<u8>) {
 pub(super) mod base64_bytes {
     use base64::Engine;
     use base64::display::Base64Display;
-    use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::BASE64;
 
     pub(in crate::plan) fn serialize<S: Serializer>(
         bytes: &Option<Vec<u8>>,
@@ -75,7 +83,7 @@ pub(super) mod base64_bytes {
     ) -> Result<S::Ok, S::Error> {
         match bytes {
             // A lock of a megabyte is written where it belongs, not put together before.
-            Some(bytes) => serializer.collect_str(&Base64Display::new(bytes, &STANDARD)),
+            Some(bytes) => serializer.collect_str(&Base64Display::new(bytes, &*BASE64)),
             None => serializer.serialize_none(),
         }
     }
@@ -84,6 +92,6 @@ pub(super) mod base64_bytes {
         deserializer: D,
     ) -> Result<Option<Vec<u8>>, D::Error> {
         let text: Option<String> = Option::deserialize(deserializer)?;
-        text.map(|text| STANDARD.decode(text).map_err(serde::de::Error::custom)).transpose()
+        text.map(|text| BASE64.decode(text).map_err(serde::de::Error::custom)).transpose()
     }
 }

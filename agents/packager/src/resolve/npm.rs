@@ -142,7 +142,10 @@ fn attempt(
     let mut guide = build::Guide::default();
     let mut first: Option<report::Failure> = None;
     for _ in 0..crate::limits::NPM_ATTEMPTS_MAX {
-        let failure = match build::Builder::new(request, root, metadata, &guide).run() {
+        let build = |edition| build::Builder::new(request, root, (metadata, edition), &guide).run();
+        // Where something is gone that was believed, once more, and nothing is believed.
+        let outcome = build(metadata.edition()).or_else(|| build(None));
+        let failure = match outcome.expect("only what was believed is gone") {
             Ok(resolution) => return Ok(resolution),
             Err(failure @ report::Failure::Other(_)) => return Err(first.unwrap_or(failure)),
             Err(failure) => failure,

@@ -4,9 +4,11 @@
 //! | this thread                                            | the one beside it                                    |
 //! |--------------------------------------------------------|------------------------------------------------------|
 //! | writes the lock                                        | writes and hashes the resolutions as they are stored |
-//! | writes and hashes what comes before those, with the lock | writes the answer up to its packages               |
+//! | writes and hashes what comes before those, with the lock |                                                    |
+//!
+//! Whoever is done first writes the answer up to its packages.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::shown::{Shown, Written, unshown};
 use crate::api::PlanAnswer;
@@ -28,26 +30,24 @@ pub(super) fn make(
     lock: impl FnOnce() -> Result<Option<FileEdit>>,
     (shown, answer): (&Shown<'_>, &PlanAnswer),
 ) -> Result<Made> {
+    // By whoever is done with the other pieces first.
+    let is_taken = AtomicBool::new(false);
+    let answer = || (!is_taken.swap(true, Ordering::Relaxed)).then(|| shown.begin(answer));
     std::thread::scope(|scope| {
-        let (give, take) = sync_channel(1);
-        let work = move || {
-            // Nobody takes them where the lock cannot be written.
-            let _ = give.send(plan.resolutions_stored());
-            shown.begin(answer)
-        };
+        let work = || (plan.resolutions_stored(), answer());
         let thread = std::thread::Builder::new().name("shown".to_owned());
         let beside = thread.spawn_scoped(scope, work);
         edits.extend(lock()?);
         sort_edits(&mut edits);
         let begin = plan.begin_stored(&edits)?;
-        let Ok(beside) = beside else {
+        let here = answer();
+        let (resolutions, there) = match beside {
+            Ok(beside) => beside.join().map_err(|_| unshown("its writer failed"))?,
             // There is no thread to be had, so it is done here.
-            let stored = plan.join_stored(begin, plan.resolutions_stored()?)?;
-            return Ok(Made { stored, edits, written: shown.begin(answer)? });
+            Err(_) => (plan.resolutions_stored(), None),
         };
-        let failed = || unshown("its writer failed");
-        let stored = plan.join_stored(begin, take.recv().map_err(|_| failed())??)?;
-        let written = beside.join().unwrap_or_else(|_| Err(failed()))?;
+        let stored = plan.join_stored(begin, resolutions?)?;
+        let written = here.or(there).expect("one of the two took it")?;
         Ok(Made { stored, edits, written })
     })
 }

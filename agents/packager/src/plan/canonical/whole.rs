@@ -2,10 +2,10 @@
 //! the order of their names; everything else by [`sorted`](super::sorted), whose word on the whole is the law that this is tried against.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::ser::Error as _;
 use serde_json::Error;
 
+use super::BASE64;
 use super::sorted::Sink;
 use crate::plan::{FileEdit, Plan};
 use crate::resolution::{Artifact, Package, Resolution};
@@ -93,7 +93,7 @@ fn edit(sink: &mut Sink, edit: &FileEdit) -> Result<(), Error> {
             // By parts of whole groups of three, so that what is written stays near.
             let mut room = [0; ENCODED_PART_BYTES / 3 * 4];
             for part in after.chunks(ENCODED_PART_BYTES) {
-                let count = STANDARD.encode_slice(part, &mut room).map_err(Error::custom)?;
+                let count = BASE64.encode_slice(part, &mut room).map_err(Error::custom)?;
                 sink.put_bytes(&room[..count]);
             }
             sink.put("\"");

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustc_hash::{FxHashMap as HashMap, FxHashSet as HashSet};
 
@@ -24,7 +25,7 @@ use super::{Order, Request};
 use crate::error::{Error, Kind};
 use crate::limits::{NPM_PACKAGES_MAX, NPM_STEPS_FIXED_MAX, NPM_STEPS_PER_PACKAGE_MAX};
 use crate::manifest::package_json::RootManifest;
-use crate::metadata::npm::{Dependencies, Metadata};
+use crate::metadata::npm::{Dependencies, Edition, Metadata};
 use crate::resolution::Resolution;
 use agents_versions::npm::Version;
 
@@ -88,11 +89,11 @@ impl<'a> Builder<'a> {
     pub(super) fn new(
         request: &'a Request<'a>,
         root: &RootManifest,
-        metadata: &'a dyn Metadata,
+        (metadata, edition): (&'a dyn Metadata, Option<(Edition, SystemTime)>),
         guide: &Guide,
     ) -> Self {
         let node = request.node_version.as_deref().and_then(|text| Version::parse_loose(text).ok());
-        let mut catalogue = Catalogue::new(metadata, request.archives, node);
+        let mut catalogue = Catalogue::new((metadata, edition), request.archives, node);
         catalogue.bar(&guide.barred);
         let own = Locals::new(&mut catalogue, &request.locals);
         catalogue.locals = own;
@@ -127,14 +128,19 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Runs to the end.
-    pub(super) fn run(mut self) -> Result<Resolution, Failure> {
+    /// Runs to the end. `None` where a packument that was believed of this edition is gone, so that the outcome counts for nothing.
+    pub(super) fn run(mut self) -> Option<Result<Resolution, Failure>> {
+        let outcome = self.outcome();
+        (!self.tree.catalogue.known.is_torn()).then_some(outcome)
+    }
+
+    fn outcome(&mut self) -> Result<Resolution, Failure> {
         let built = self.build();
         self.tree.tell_room();
         // Taken before an explanation looks for repairs: that those could not be asked for changes no answer.
         let unreachable = self.tree.catalogue.network_failure().cloned();
         let outcome = match built {
-            Ok(()) => finish::finish(&self, self.request).map(|mut resolution| {
+            Ok(()) => finish::finish(self, self.request).map(|mut resolution| {
                 resolution.warnings.extend(self.passed_over());
                 resolution.warnings.sort();
                 resolution

@@ -10,6 +10,7 @@ mod usable;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustc_hash::FxHashSet;
 
@@ -24,7 +25,7 @@ use super::want::{Want, Wanted, shown};
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind};
 use crate::manifest::package_json::named::{FILE, is_archive};
-use crate::metadata::npm::{Ahead, Listed, Metadata, Packument, Version as Entry};
+use crate::metadata::npm::{Ahead, Edition, Listed, Metadata, Packument, Version as Entry};
 use crate::spec::check_name;
 use agents_versions::npm::{Options, Range, Version};
 
@@ -102,6 +103,9 @@ pub(super) struct Chosen {
     pub(super) ready: Arc<Ready>,
     pub(super) shape: Arc<Shape>,
     pub(super) engine_fits: bool,
+    /// Whether it names no systems, processors or C libraries that it is for.
+    pub(super) is_for_all: bool,
+    pub(super) is_deprecated: bool,
     /// The archive that it was named by, where no registry has it.
     pub(super) archive: Option<Arc<str>>,
     /// When its peers were announced last.
@@ -162,8 +166,9 @@ impl Drop for Catalogue<'_> {
 }
 
 impl<'a> Catalogue<'a> {
+    /// What was known of this edition of the source is believed.
     pub(super) fn new(
-        source: &'a dyn Metadata,
+        (source, edition): (&'a dyn Metadata, Option<(Edition, SystemTime)>),
         archive_source: &'a dyn Archives,
         node: Option<Version>,
     ) -> Self {
@@ -176,7 +181,7 @@ impl<'a> Catalogue<'a> {
             archives: HashMap::new(),
             scout,
             barred: HashSet::new(),
-            known: Known::take(node, source.edition()),
+            known: Known::take(node, edition),
             own_want_ids: HashMap::new(),
             locals: Locals::default(),
             network_failure: None,
@@ -501,6 +506,9 @@ impl<'a> Catalogue<'a> {
         if let Some(loaded) = &self.known.about(package).loaded {
             return loaded.clone();
         }
+        if let Some(believed) = self.known.believed(package) {
+            return Ok(believed);
+        }
         let name = self.known.names.text(package);
         let loaded = self.source.packument(&name).map_err(Box::new);
         let loaded = loaded.map(|packument| self.usable(packument));
@@ -541,6 +549,10 @@ impl<'a> Catalogue<'a> {
         let number = ready.number.clone()?;
         let shape = Arc::new(self.shape_of_package(ready));
         let engine_fits = self.engine_of(ready);
+        let entry = &ready.entry;
+        let lists = [&entry.os, &entry.cpu, &entry.libc];
+        let is_for_all = lists.into_iter().all(Vec::is_empty);
+        let is_deprecated = entry.deprecated.is_some();
         let id = PackageId(u32::try_from(self.known.chosen.len()).ok()?);
         self.known.bytes += ready.bytes;
         self.known.chosen.push(Chosen {
@@ -549,6 +561,8 @@ impl<'a> Catalogue<'a> {
             ready: Arc::clone(ready),
             shape,
             engine_fits,
+            is_for_all,
+            is_deprecated,
             archive,
             met_in: Turn::default(),
             announced_in: Turn::default(),

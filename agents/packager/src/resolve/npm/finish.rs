@@ -9,8 +9,9 @@ use rustc_hash::FxHashSet as HashSet;
 
 use super::Request;
 use super::build::Builder;
-use super::catalogue::Role;
+use super::catalogue::{Chosen, Role};
 use super::check::gather;
+use super::ready::Ready;
 use super::report::Failure;
 use super::tree::{Content, EdgeId, NodeId};
 use super::want::shown;
@@ -100,6 +101,10 @@ fn unusable(builder: &Builder<'_>, request: &Request<'_>, node: NodeId) -> Optio
         Content::Failed(_) => return Some(Unusable::Failed),
         Content::Package(package) => builder.tree.catalogue.package(*package),
     };
+    // Nearly all are.
+    if package.is_for_all && package.engine_fits {
+        return None;
+    }
     let entry = &package.ready.entry;
     let lists = [
         ("os", &entry.os, Some(request.os.as_str())),
@@ -261,8 +266,10 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &Installed, warnings: &mut Vec<Str
     // In any order: all warnings are put in order together.
     for &node in &kept.nodes {
         if let Some(package) = builder.tree.package_of(node) {
-            let entry = &builder.tree.catalogue.package(package).ready.entry;
-            if let Some(text) = &entry.deprecated {
+            let package = builder.tree.catalogue.package(package);
+            if package.is_deprecated
+                && let Some(text) = &package.ready.entry.deprecated
+            {
                 warnings.push(format!(
                     "{} is deprecated: {}",
                     builder.describe(node),
@@ -304,22 +311,40 @@ fn warn_of_edges(builder: &Builder<'_>, kept: &Installed, warnings: &mut Vec<Str
     }
 }
 
-fn write_down(
-    builder: &Builder<'_>,
+/// Packages that are brought near at once: more than a processor waits for at the same time, and few enough to stay in its first cache.
+const NEAR: usize = 16;
+
+/// Looks at what will be copied of a package. It lies in many places; looks that do not follow from each other wait for memory together,
+/// and copying them one by one waits for each.
+fn bring_near(ready: &Ready) {
+    let entry = &ready.entry;
+    let first = |text: &Option<String>| text.as_ref().and_then(|text| text.bytes().next());
+    let texts = (entry.version.bytes().next(), first(&entry.license), first(&entry.published));
+    let command = entry.bin.first_key_value().and_then(|(_, path)| path.bytes().next());
+    std::hint::black_box((texts, command, ready.artifact_count()));
+}
+
+fn write_down<'a>(
+    builder: &'a Builder<'_>,
     kept: &Installed,
     mut warnings: Vec<String>,
 ) -> Result<Resolution, Failure> {
-    let mut nodes: Vec<(&str, &str, &str, NodeId)> = Vec::with_capacity(kept.nodes.len());
+    let mut nodes: Vec<(&str, NodeId, &'a Chosen)> = Vec::with_capacity(kept.nodes.len());
     for &node in &kept.nodes {
         let Content::Package(package) = builder.tree.node(node).content else { continue };
         let package = builder.tree.catalogue.package(package);
-        let name = builder.tree.catalogue.known.names.text_ref(package.name);
-        nodes.push((name, &package.ready.entry.version, builder.tree.node(node).place(), node));
+        nodes.push((builder.tree.catalogue.known.names.text_ref(package.name), node, package));
     }
-    nodes.sort_unstable();
+    // Few names are there twice, so the rest is looked at when it is asked for.
+    let rest = |&(_, node, package): &(&str, NodeId, &'a Chosen)| {
+        (package.ready.entry.version.as_str(), builder.tree.node(node).place(), node)
+    };
+    nodes.sort_unstable_by(|one, other| {
+        one.0.cmp(other.0).then_with(|| rest(one).cmp(&rest(other)))
+    });
     // By node, behind its number so that none is 0.
     let mut index: Vec<u32> = vec![0; builder.tree.node_count()];
-    for ((_, _, _, node), number) in nodes.iter().zip(1..) {
+    for ((_, node, _), number) in nodes.iter().zip(1..) {
         index[node.index()] = number;
     }
     let position = |node: NodeId| index[node.index()].checked_sub(1).map(|at| at as usize);
@@ -331,9 +356,11 @@ fn write_down(
         }
     }
     let mut packages = Vec::with_capacity(nodes.len());
-    for (name, version, place, node) in nodes {
-        let Some(id) = builder.tree.package_of(node) else { continue };
-        let ready = &builder.tree.catalogue.package(id).ready;
+    for (at, &(name, node, package)) in nodes.iter().enumerate() {
+        if at % NEAR == 0 {
+            nodes[at..].iter().take(NEAR).for_each(|(_, _, package)| bring_near(&package.ready));
+        }
+        let ready = &package.ready;
         let entry = &ready.entry;
         let declared = builder.tree.node(node).shape.declared.len();
         let mut dependencies: Vec<usize> = Vec::with_capacity(declared);
@@ -347,10 +374,10 @@ fn write_down(
             ecosystem: Ecosystem::Npm,
             artifact: ready.artifact(name).map_err(Failure::Other)?,
             name: name.to_owned(),
-            version: version.to_owned(),
+            version: entry.version.clone(),
             direct: direct.has(node),
             dependencies,
-            place: place.to_owned(),
+            place: builder.tree.node(node).place().to_owned(),
             bin: entry.bin.clone(),
             extras: Vec::new(),
             license: entry.license.clone(),

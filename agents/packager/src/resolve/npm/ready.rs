@@ -72,6 +72,12 @@ impl Ready {
         ready
     }
 
+    /// How many have its file.
+    pub(super) fn artifact_count(&self) -> usize {
+        let made = self.artifact.get().and_then(|made| made.as_ref().ok());
+        made.map_or(0, Arc::strong_count)
+    }
+
     /// The file of this version of `package`.
     pub(super) fn artifact(&self, package: &str) -> Result<Arc<Artifact>, Error> {
         self.artifact.get_or_init(|| artifact(package, &self.entry).map(Arc::new)).clone()

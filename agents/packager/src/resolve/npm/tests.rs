@@ -6,6 +6,7 @@ mod laws;
 mod own;
 mod recorded;
 mod replaced;
+mod torn;
 mod universe;
 
 use universe::{Universe, request, request_with, root};

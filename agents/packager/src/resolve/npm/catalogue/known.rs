@@ -12,7 +12,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 
 use super::{Chosen, NoChoice, PackageId, WantId};
 use crate::error::Error;
@@ -41,6 +42,8 @@ pub(super) struct About {
     pub(super) is_announced: bool,
     /// Whether there is no need to wait for it. (turn)
     pub(super) is_at_hand: bool,
+    /// Whether `source` counts without being held. (turn)
+    is_believed: bool,
     /// When it was last looked whether `source` is the packument.
     checked_in: Turn,
     /// When `source` need not be asked for.
@@ -100,10 +103,13 @@ pub(in super::super) struct Known {
     /// Those about which something was asked in this turn.
     asked: Vec<NameId>,
     pub(super) chosen: Vec<Chosen>,
-    choices: FxHashMap<(NameId, WantId, bool), Choice>,
+    /// In the order in which they were made, which is about the one in which the next resolution asks for them.
+    choices: IndexMap<(NameId, WantId, bool), Choice, FxBuildHasher>,
     pub(super) engines: HashMap<String, bool>,
     /// What the versions in `chosen` take, about (mostly they are packuments' notes as well), and whatever else is of any length.
     pub(super) bytes: usize,
+    /// Whether a packument that was believed in this turn is there no more, so that what was chosen may be of two.
+    is_torn: bool,
 }
 
 /// Between two resolutions.
@@ -129,9 +135,10 @@ impl Known {
             abouts: Vec::with_capacity(room.names),
             asked: Vec::new(),
             chosen: Vec::with_capacity(room.names),
-            choices: FxHashMap::with_capacity_and_hasher(room.wants, FxBuildHasher),
+            choices: IndexMap::with_capacity_and_hasher(room.wants, FxBuildHasher),
             engines: HashMap::new(),
             bytes: 0,
+            is_torn: false,
         }
     }
 
@@ -144,6 +151,7 @@ impl Known {
             None => Box::new(Self { node, ..Self::with_room_for(LAST.room()) }),
         };
         known.turn = Turn(known.turn.0 + 1);
+        known.is_torn = false;
         let edition = at_hand.map(|(edition, _)| edition);
         if edition.is_none() || edition != known.edition {
             known.editions += 1;
@@ -194,6 +202,7 @@ impl Known {
             self.asked.push(package);
             about.is_announced = false;
             about.is_at_hand = false;
+            about.is_believed = false;
             about.loaded = None;
         }
         about
@@ -229,22 +238,45 @@ impl Known {
     /// Notes what the source has at hand for a package.
     pub(super) fn load_at_hand(&mut self, package: NameId, found: AtHand) {
         let (edition, from, until) = (self.editions, self.now, found.until);
+        let packument = Arc::as_ptr(&found.packument);
         self.load(package, Ok(found.packument));
-        self.about(package).good = Some(Good { edition, from, until });
+        let about = self.about(package);
+        let is_source = std::ptr::eq(about.source.as_ptr(), packument);
+        about.good = is_source.then_some(Good { edition, from, until });
     }
 
-    /// Whether the source would give what it gave in an earlier turn, without asking it.
+    /// Whether the source would give what it gave in an earlier turn, without asking it. It is believed then, and not touched: of most
+    /// packages everything is known that will be asked.
     pub(super) fn is_at_hand_still(&mut self, package: NameId) -> bool {
         let (turn, editions, now) = (self.turn, self.editions, self.now);
         let about = self.about(package);
         let is_good = about
             .good
             .is_some_and(|good| good.edition == editions && good.from <= now && now < good.until);
-        // Held from here on, so that the rest of this resolution is of the same object, whatever the source gets meanwhile.
-        let Some(packument) = about.source.upgrade().filter(|_| is_good) else { return false };
-        about.checked_in = turn;
-        about.loaded = Some(Ok(packument));
-        true
+        if is_good {
+            about.checked_in = turn;
+            about.is_believed = true;
+        }
+        is_good
+    }
+
+    /// The packument that was believed, held from here on. Where nobody has it any more, the turn is [torn](Self::is_torn).
+    pub(super) fn believed(&mut self, package: NameId) -> Option<Arc<Packument>> {
+        let about = self.about(package);
+        if !std::mem::replace(&mut about.is_believed, false) {
+            return None;
+        }
+        let packument = about.source.upgrade();
+        match &packument {
+            Some(packument) => about.loaded = Some(Ok(Arc::clone(packument))),
+            None => self.is_torn = true,
+        }
+        packument
+    }
+
+    /// Whether a packument was believed in this turn, and what the source then gave may be another one. What was found counts for nothing.
+    pub(in super::super) fn is_torn(&self) -> bool {
+        self.is_torn
     }
 
     /// What was chosen, where that is remembered and still follows.
@@ -336,13 +368,38 @@ mod tests {
         let packument = Arc::default();
         known.load_at_hand(name, found(&packument, 20));
         known.turn = Turn(2);
+        assert!(known.believed(name).is_none(), "not looked at");
         assert!(known.is_at_hand_still(name));
+        assert_eq!(Arc::strong_count(&packument), 1, "not held");
+        assert!(known.believed(name).is_some_and(|held| Arc::ptr_eq(&held, &packument)));
         let held = known.about(name).loaded.clone();
         assert!(held.is_some_and(|held| held.is_ok_and(|held| Arc::ptr_eq(&held, &packument))));
-        known.turn = Turn(3);
-        known.about(name).loaded = None;
+        assert!(!known.is_torn());
+    }
+
+    #[test]
+    fn a_turn_is_torn_where_what_it_believed_is_gone() {
+        let mut known = Known { turn: Turn(1), now: SystemTime::UNIX_EPOCH, ..Known::default() };
+        let name = known.names.intern("a");
+        let packument = Arc::default();
+        known.load_at_hand(name, found(&packument, 20));
+        known.let_go();
+        known.turn = Turn(2);
         drop(packument);
-        assert!(!known.is_at_hand_still(name), "nobody has it any more");
+        assert!(known.is_at_hand_still(name), "nothing was touched");
+        assert!(!known.is_torn());
+        assert!(known.believed(name).is_none());
+        assert!(known.is_torn());
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_packument_that_is_no_source() {
+        let mut known = Known { turn: Turn(1), now: SystemTime::UNIX_EPOCH, ..Known::default() };
+        let name = known.names.intern("a");
+        known.load(name, Ok(Arc::default()));
+        known.load_at_hand(name, found(&Arc::default(), 20));
+        known.turn = Turn(2);
+        assert!(!known.is_at_hand_still(name), "the second of one turn");
     }
 
     #[test]
