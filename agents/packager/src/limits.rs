@@ -324,7 +324,7 @@ pub const NPM_WANT_ALTERNATIVES_MAX: usize = 8;
 pub const NPM_NAMES_MAX: usize = 32_768;
 /// Versions of npm packages that one resolution leaves known for the next, with those that counted once: several large projects.
 pub const NPM_KNOWN_PACKAGES_MAX: usize = 16_384;
-/// Choices of a version that are left known for the next resolution, at some 50 bytes each.
+/// Choices of a version that are left known for the next resolution, at some 100 bytes each.
 pub const NPM_KNOWN_CHOICES_MAX: usize = 65_536;
 /// What the versions may take that are left known for the next resolution, where nothing else has them any more.
 pub const NPM_KNOWN_BYTES_MAX: usize = 24 << 20;

@@ -445,6 +445,11 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn keep_on(&self) -> Result<(), Stop> {
+        if self.tree.catalogue.known.is_torn() {
+            // Nobody sees it: it is done once more.
+            let message = "a packument that was believed is gone";
+            return Err(Stop::Other(Error::new(Kind::Failed, "torn", message)));
+        }
         (self.request.keep_on)().map_err(Stop::Other)
     }
 

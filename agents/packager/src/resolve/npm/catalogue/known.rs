@@ -255,7 +255,8 @@ impl Known {
             .is_some_and(|good| good.edition == editions && good.from <= now && now < good.until);
         if is_good {
             about.checked_in = turn;
-            about.is_believed = true;
+            // What is held already is what it is, be it without versions that were barred.
+            about.is_believed = about.loaded.is_none();
         }
         is_good
     }

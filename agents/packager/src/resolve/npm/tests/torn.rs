@@ -57,6 +57,7 @@ fn an_answer_is_of_one_state_of_a_source() {
     // Beforehand: what is resolved between two is what the second one would believe.
     let of_earlier = resolve(&request(root("a@1 c@1")), &earlier);
     let of_later = resolve(&request(root("a@1 c@2")), &later);
+    let first_of_later = resolve(&request(root("a@1 c@1")), &later);
     for edition in 0..TRIES {
         let source = Fading { all: Mutex::default(), edition };
         source.become_one(&earlier);
@@ -64,5 +65,6 @@ fn an_answer_is_of_one_state_of_a_source() {
         source.become_one(&later);
         // What `a` and `b` are is known; `c` is looked at, and no longer what it was.
         assert_eq!(resolve(&request(root("a@1 c@2")), &source), of_later);
+        assert_eq!(resolve(&request(root("a@1 c@1")), &source), first_of_later);
     }
 }
