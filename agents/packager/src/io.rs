@@ -23,6 +23,7 @@ pub(crate) mod secret;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod threads;
+mod unwritten;
 mod whole;
 
 use std::collections::HashMap;
@@ -48,9 +49,10 @@ use self::endpoints::learn::Learner;
 use self::endpoints::seen::NpmSeen;
 use self::flight::Flights;
 use self::http::{Gates, RealTime, Time, Transports};
-use self::limits::{DOWNLOADS_IN_MEMORY_BYTES_MAX, FRESH_FOR, MEMORY_BYTES_MAX};
+use self::limits::{DOWNLOADS_IN_MEMORY_BYTES_MAX, FRESH_FOR, MEMORY_BYTES_MAX, UNWRITTEN_TIMEOUT};
 use self::resource::Session;
 use self::threads::Threads;
+use self::unwritten::Unwritten;
 use crate::ecosystem::Ecosystem;
 use crate::error::{Error, Kind, Result};
 use crate::unpack::Unpacker;
@@ -106,6 +108,8 @@ pub struct Settings {
 pub(crate) struct Shared {
     pub(crate) threads: Threads,
     pub(crate) disk: Disk,
+    /// What `disk` is going to have.
+    pub(crate) unwritten: Arc<Unwritten>,
     pub(crate) memory: Memory,
     pub(crate) flights: Arc<Flights>,
     pub(crate) backlog: Backlog,
@@ -156,6 +160,7 @@ impl Client {
             partials: settings.cache_dir.join("partial"),
             threads: Threads::new(settings.host),
             disk: Disk::new(&settings.cache_dir),
+            unwritten: Arc::default(),
             memory: Memory::new(MEMORY_BYTES_MAX),
             flights: Arc::default(),
             backlog: Backlog::default(),
@@ -185,6 +190,13 @@ impl Client {
             cargo: Arc::new(cargo::CargoClient::new(session.clone())),
             cargo_others: Arc::default(),
             session,
+        }
+    }
+
+    /// For who is about to end: waits until what somebody was told is written down, as long as a disk may take for it.
+    pub(crate) fn settle(&self) {
+        if !self.session.shared.unwritten.wait(UNWRITTEN_TIMEOUT) {
+            tracing::debug!("the disk is slow: answers of registries are not kept");
         }
     }
 

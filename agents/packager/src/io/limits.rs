@@ -55,6 +55,9 @@ pub const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Broken connections that one download survives, each resumed where it stopped.
 pub const DOWNLOAD_RESUMES_MAX: u32 = 6;
 
+/// How long a process that ends waits for answers to be written down: a busy disk takes less.
+pub const UNWRITTEN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Metadata requests under way that somebody waits for. More only wait in the server's queue.
 pub const DEMANDED_REQUESTS_MAX: usize = 16;
 /// Metadata requests under way that were only announced.

@@ -184,6 +184,7 @@ impl Drop for Shop {
     /// A clean end leaves as little as it can to the next start.
     fn drop(&mut self) {
         self.confirm();
+        self.registries.settle();
     }
 }
 

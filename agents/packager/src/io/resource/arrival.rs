@@ -21,12 +21,14 @@ impl Session {
         answer: Answer,
     ) -> Result<Arrived> {
         let shared = Arc::clone(resource);
+        let unwritten = self.shared.unwritten.begin();
         if answer.body.len() > READ_WHERE_IT_ARRIVES_BYTES_MAX {
             let read = move |session: &Self, resource: &dyn Resource| {
                 let parsed = session.understand(resource, &answer)?;
                 session.lead_on(vec![(shared, parsed.value.clone())], usize::MAX);
                 let stored = (parsed.stored)();
                 session.write(resource, &answer.validators, (&parsed.packed, &stored));
+                drop(unwritten);
                 Ok(Arrived::Followed(parsed.value))
             };
             return self.work(resource, read).await;
@@ -41,6 +43,7 @@ impl Session {
             None => {
                 let write = move |session: &Self, resource: &dyn Resource| {
                     session.write(resource, &validators, (&packed, &stored));
+                    drop(unwritten);
                     Ok(())
                 };
                 // It fails only where this process is about to end.
