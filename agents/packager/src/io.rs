@@ -193,9 +193,10 @@ impl Client {
         }
     }
 
-    /// For who is about to end: waits until what somebody was told is written down, as long as a disk may take for it.
+    /// For who is about to end: waits until what somebody was told is written down, as long as a disk may take for it. What comes
+    /// meanwhile is not waited for, nor what was not read yet.
     pub(crate) fn settle(&self) {
-        if !self.session.shared.unwritten.wait(UNWRITTEN_TIMEOUT) {
+        if !self.session.shared.unwritten.end(UNWRITTEN_TIMEOUT) {
             tracing::debug!("the disk is slow: answers of registries are not kept");
         }
     }

@@ -413,6 +413,7 @@ impl Session {
     }
 
     fn confirm(&self, resource: &dyn Resource, stored: &Stored) -> Result<Option<Value>> {
+        let _unwritten = self.shared.unwritten.begin();
         let now = SystemTime::now();
         let value = self.take(resource, stored, now);
         if value.is_some() {

@@ -7,8 +7,14 @@ use std::time::Duration;
 /// How many there are.
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
-    count: Mutex<usize>,
+    state: Mutex<State>,
     none: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    count: usize,
+    is_ending: bool,
 }
 
 /// One of them, until it is dropped.
@@ -16,29 +22,40 @@ pub(crate) struct Unwritten {
 pub(crate) struct One(Arc<Unwritten>);
 
 impl Unwritten {
-    /// To be called before anybody can have the answer.
-    pub(crate) fn begin(self: &Arc<Self>) -> One {
-        *self.lock() += 1;
-        One(Arc::clone(self))
+    /// To be called before anybody can have the answer. Nothing where nobody will have it, because this process ends.
+    pub(crate) fn begin(self: &Arc<Self>) -> Option<One> {
+        let mut state = self.lock();
+        if state.is_ending {
+            return None;
+        }
+        state.count += 1;
+        Some(One(Arc::clone(self)))
     }
 
-    /// Waits until there is none, but not longer than this. Whether there is none.
-    pub(crate) fn wait(&self, most: Duration) -> bool {
-        let waited = self.none.wait_timeout_while(self.lock(), most, |count| *count > 0);
-        let (count, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *count == 0
+    /// Whether nobody is told anything any more.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.lock().is_ending
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until there is none, but not longer than this, and has no others begin. Whether there is none.
+    pub(crate) fn end(&self, most: Duration) -> bool {
+        let mut state = self.lock();
+        state.is_ending = true;
+        let waited = self.none.wait_timeout_while(state, most, |state| state.count > 0);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.count == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for One {
     fn drop(&mut self) {
-        let mut count = self.0.lock();
-        *count -= 1;
-        if *count == 0 {
+        let mut state = self.0.lock();
+        state.count -= 1;
+        if state.count == 0 {
             self.0.none.notify_all();
         }
     }
@@ -51,13 +68,23 @@ mod tests {
     #[test]
     fn who_ends_waits_for_all_that_is_unwritten_and_not_for_ever() {
         let unwritten = Arc::<Unwritten>::default();
-        assert!(unwritten.wait(Duration::ZERO));
         let (one, other) = (unwritten.begin(), unwritten.begin());
-        assert!(!unwritten.wait(Duration::from_millis(1)));
+        assert!(!unwritten.is_ending());
+        assert!(!unwritten.end(Duration::from_millis(1)));
         drop(one);
-        assert!(!unwritten.wait(Duration::ZERO));
+        assert!(!unwritten.end(Duration::ZERO));
         let writer = std::thread::spawn(move || drop(other));
-        assert!(unwritten.wait(Duration::from_secs(60)));
+        assert!(unwritten.end(Duration::from_secs(60)));
         writer.join().expect("an end");
+    }
+
+    #[test]
+    fn nobody_waits_for_what_comes_when_the_process_ends() {
+        let unwritten = Arc::<Unwritten>::default();
+        let one = unwritten.begin();
+        assert!(!unwritten.end(Duration::ZERO));
+        assert!(unwritten.begin().is_none() && unwritten.is_ending());
+        drop(one);
+        assert!(unwritten.end(Duration::ZERO));
     }
 }

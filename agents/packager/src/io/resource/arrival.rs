@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Answer, Arrived, Parsed, Resource, Session};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::io::cache::memory::Value;
 use crate::io::http::Validators;
 use crate::io::limits::{LEADS_WHERE_IT_ARRIVES_MAX, READ_WHERE_IT_ARRIVES_BYTES_MAX};
+use crate::io::unwritten::One;
 
 /// Values that arrived, and what they are of.
 pub(super) type Leads = Vec<(Arc<dyn Resource>, Value)>;
@@ -21,10 +22,13 @@ impl Session {
         answer: Answer,
     ) -> Result<Arrived> {
         let shared = Arc::clone(resource);
-        let unwritten = self.shared.unwritten.begin();
         if answer.body.len() > READ_WHERE_IT_ARRIVES_BYTES_MAX {
             let read = move |session: &Self, resource: &dyn Resource| {
-                let parsed = session.understand(resource, &answer)?;
+                if session.shared.unwritten.is_ending() {
+                    // Others that somebody was told of may stand behind it.
+                    return Err(ending());
+                }
+                let (parsed, unwritten) = session.understand(resource, &answer)?;
                 session.lead_on(vec![(shared, parsed.value.clone())], usize::MAX);
                 let stored = (parsed.stored)();
                 session.write(resource, &answer.validators, (&parsed.packed, &stored));
@@ -33,7 +37,8 @@ impl Session {
             };
             return self.work(resource, read).await;
         }
-        let Parsed { value, stored, packed } = self.understand(&**resource, &answer)?;
+        let (Parsed { value, stored, packed }, unwritten) =
+            self.understand(&**resource, &answer)?;
         let left = self.lead_on(vec![(shared, value.clone())], LEADS_WHERE_IT_ARRIVES_MAX);
         self.lead_on_later(left);
         let (stored, validators) = (stored(), answer.validators);
@@ -53,16 +58,21 @@ impl Session {
         Ok(Arrived::Followed(value))
     }
 
-    /// Reads an answer, and puts it into memory.
-    fn understand(&self, resource: &dyn Resource, answer: &Answer) -> Result<Parsed> {
+    /// Reads an answer, and puts it into memory; until the second is dropped it counts as not written down.
+    fn understand(
+        &self,
+        resource: &dyn Resource,
+        answer: &Answer,
+    ) -> Result<(Parsed, Option<One>)> {
         let parsed = resource.parse(answer)?;
         let length = match parsed.packed.len() {
             0 => answer.body.len(),
             packed => packed,
         };
         let weight = resource.weight(&parsed.value, length);
+        let unwritten = self.shared.unwritten.begin();
         self.remember(resource, Ok(parsed.value.clone()), SystemTime::now(), weight);
-        Ok(parsed)
+        Ok((parsed, unwritten))
     }
 
     fn write(&self, resource: &dyn Resource, validators: &Validators, parts: (&[u8], &[u8])) {
@@ -109,4 +119,9 @@ impl Session {
             });
         }
     }
+}
+
+/// For whom there is nobody.
+fn ending() -> Error {
+    Error::new(Kind::Failed, "ending", "the process ends before the answer was read")
 }
