@@ -58,9 +58,20 @@ impl Bounds {
 /// How an index is locked: not waiting for others.
 pub(super) type Lock = fn(&File) -> rustix::io::Result<()>;
 
-/// For as long as the file is open.
+/// For as long as somebody has this description of the file open, unless it is given back ([`Held`]).
 pub(super) fn flock(index: &File) -> rustix::io::Result<()> {
     rustix::fs::flock(index, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// An index that was locked, which is given back with it: a child that this process has just begun has the description open as well, until
+/// it is another program, and would hold the lock on.
+#[derive(Debug)]
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// Which file it is, as long as somebody has it open.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::{Bounds, Files, Identity, Lock, MAGIC, data_path, index_path, options};
+use super::{Bounds, Files, Held, Identity, Lock, MAGIC, data_path, index_path, options};
 use crate::io::cache::Key;
 use crate::io::cache::record::{RECORD_BYTES, Record};
 use crate::io::limits::PACKS_MAX;
@@ -18,8 +18,7 @@ pub(in crate::io::cache) struct Own {
     pub(super) number: u32,
     /// Of the index.
     pub(super) identity: Identity,
-    /// Locked.
-    index: File,
+    index: Held,
     pub(super) index_bytes: u64,
     data: File,
     data_bytes: u64,
@@ -85,6 +84,8 @@ impl Own {
             Err(_) if is_made => {}
             Err(_) => return Ok(None),
         }
+        let held = Held(index);
+        let index = &held.0;
         let status = index.metadata()?;
         let identity = Identity::of(&status);
         // Whoever sweeps holds the lock while it removes the files, so from now on they stay.
@@ -121,7 +122,7 @@ impl Own {
             data.set_len(0)?;
         }
         let data_bytes = data.metadata()?.len();
-        Ok(Some(Self { number, identity, index, index_bytes, data, data_bytes, is_new }))
+        Ok(Some(Self { number, identity, index: held, index_bytes, data, data_bytes, is_new }))
     }
 
     /// Appends an answer and the line about it. What cannot be written whole is taken off again, so that a full disk is not filled
@@ -145,8 +146,8 @@ impl Own {
 
     /// Appends a line.
     pub(in crate::io::cache) fn note(&mut self, key: Key, record: Record) -> Result<()> {
-        if let Err(error) = self.index.write_all_at(&record.encode(key), self.index_bytes) {
-            let _ = self.index.set_len(self.index_bytes);
+        if let Err(error) = self.index.0.write_all_at(&record.encode(key), self.index_bytes) {
+            let _ = self.index.0.set_len(self.index_bytes);
             return Err(error);
         }
         self.index_bytes += RECORD_BYTES as u64;
@@ -156,7 +157,13 @@ impl Own {
     /// Nothing can be written to its index any more, as if the disk were full.
     #[cfg(test)]
     pub(in crate::io::cache) fn fill_disk(&mut self) {
-        self.index = File::options().write(true).open("/dev/full").expect("a full device");
+        self.index = Held(File::options().write(true).open("/dev/full").expect("a full device"));
+    }
+
+    /// What a child of this process has of its index until it is another program.
+    #[cfg(test)]
+    pub(in crate::io::cache) fn inherited(&self) -> File {
+        self.index.0.try_clone().expect("a descriptor")
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rustix::io::Errno;
 
 use super::known::{outlasting, spoil};
-use super::{Bounds, Identity, Lock, data_path, index_path, numbers, options};
+use super::{Bounds, Held, Identity, Lock, data_path, index_path, numbers, options};
 use crate::io::limits::PACKS_MAX;
 
 /// A pack that may go.
@@ -69,17 +69,18 @@ fn standing(directory: &Path, number: u32, bounds: Bounds) -> Option<Standing> {
 /// Whether somebody appends to it.
 fn is_held(directory: &Path, number: u32, lock: Lock) -> bool {
     let index = options().write(true).open(index_path(directory, number));
-    index.is_ok_and(|index| lock(&index) == Err(Errno::WOULDBLOCK))
+    let Ok(index) = index.map(Held) else { return false };
+    lock(&index.0) == Err(Errno::WOULDBLOCK)
 }
 
 /// Whether it could be removed: nobody appends to it. Where a file system has no locks somebody may, and finds that it does not stand any
 /// more.
 fn remove(directory: &Path, number: u32, lock: Lock) -> Result<bool> {
     let path = index_path(directory, number);
-    let held = match options().write(true).open(&path) {
+    let held = match options().write(true).open(&path).map(Held) {
         Ok(index) => {
-            let is_locked = lock(&index) != Err(Errno::WOULDBLOCK);
-            let stands = Identity::at(&path) == Some(Identity::of(&index.metadata()?));
+            let is_locked = lock(&index.0) != Err(Errno::WOULDBLOCK);
+            let stands = Identity::at(&path) == Some(Identity::of(&index.0.metadata()?));
             if !is_locked || !stands {
                 return Ok(false);
             }

@@ -224,6 +224,23 @@ fn an_older_answer_does_not_come_back_when_the_pack_with_the_later_one_goes() {
 }
 
 #[test]
+fn what_a_child_inherits_keeps_no_pack_from_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = disk(directory.path(), ALWAYS);
+    write(&first, "a", b"a");
+    let inherited = lock(&first.writer).own.as_ref().expect("a pack").inherited();
+    drop(first);
+    let second = disk(directory.path(), ALWAYS);
+    write(&second, "b", b"b");
+    assert_eq!(packs::numbers(&directory.path().join("metadata")), [0]);
+    // Nor is what it was given meanwhile taken from the next one.
+    let third = disk(directory.path(), ALWAYS);
+    drop(inherited);
+    write(&third, "c", b"c");
+    assert_eq!(packs::numbers(&directory.path().join("metadata")), [0, 1]);
+}
+
+#[test]
 fn what_is_gone_is_forgotten_where_nothing_can_be_written_down() {
     let directory = tempfile::tempdir().expect("a directory");
     for interval in [ALWAYS, ONCE] {
