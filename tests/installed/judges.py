@@ -7,12 +7,18 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import tempfile
 
 from registry import HERE
 
 # Seconds that installing one set may take, and one program of it.
 INSTALL_SECONDS_MAX = 600
 PROGRAM_SECONDS_MAX = 60
+
+
+def told(file):
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 class Refused(Exception):
@@ -50,23 +56,22 @@ class Scratch:
         """Exit code, output and errors; a program that takes too long has code -1."""
         words = [str(word) for word in command]
         how = {"cwd": self.project, "env": self.environment, **how}
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        try:
-            child = subprocess.Popen(words, start_new_session=True, **pipes, **how)
-        except OSError as error:
-            return -2, "", f"cannot be started: {error.strerror}"
-        # Leaving it closes the pipes and waits for the program alone, not for whoever else holds them.
-        with child:
+        # In files: node drops what is behind the 64 KiB of a pipe that is not read at once, and some bundles' last words are longer.
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             try:
-                out, errors = child.communicate(timeout=seconds_max)
-            except BaseException as error:
-                # What it has started, too.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                if isinstance(error, subprocess.TimeoutExpired):
+                child = subprocess.Popen(words, start_new_session=True, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, **how)
+            except OSError as error:
+                return -2, "", f"cannot be started: {error.strerror}"
+            with child:
+                try:
+                    child.wait(timeout=seconds_max)
+                except subprocess.TimeoutExpired:
                     return -1, "", f"no end within {seconds_max} s"
-                raise
-        return child.returncode, out.decode(errors="replace"), errors.decode(errors="replace")
+                finally:
+                    # What it has started, too.
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(child.pid, signal.SIGKILL)
+            return child.returncode, told(out), told(errors)
 
     def need(self, *command, **how):
         """The output of what has to succeed."""
