@@ -57,7 +57,7 @@ rage:
 	BOLIDE_SCRIBBLE_SECONDS=60 $(CARGO) test --locked -p runtime --test scribbler -- --nocapture
 
 ## A death, an error, a half-made write at every single change of the disk that the whole program makes in transactions over three
-## ecosystems, and 100 random sequences of them; half an hour. `test` strikes a sample. `make crash WORKERS=2` says how many at once.
+## ecosystems, and 100 random sequences of them; an hour. `test` strikes a sample. `make crash WORKERS=2` says how many at once.
 WORKERS ?= 2
 crash:
 	$(CARGO) build --locked -p runtime
