@@ -177,7 +177,7 @@ fn python_asks_a_server_in_c_and_everything_else_that_a_client_does() {
     let _daemon = world.daemon();
     let _c = c_server(&world, Linked::Static);
     let _python = python_server(&world);
-    Outcome::of(python_command(&world, "tests/bus.py").arg("-v")).succeeds();
+    Outcome::of(&mut python_command(&world, "tests/bus.py")).succeeds();
 }
 
 #[test]

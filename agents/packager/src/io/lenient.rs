@@ -261,7 +261,7 @@ impl<T: Accept + Default> Accept for BTreeMap<String, T> {
 }
 
 /// The entries of an object whose value is a text.
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Table(pub(crate) BTreeMap<String, String>);
 
 impl Accept for Table {

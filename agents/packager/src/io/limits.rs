@@ -92,7 +92,7 @@ pub const FILE_THREADS_MAX: usize = FILES_AT_ONCE_MAX + 8;
 pub const TRANSPORTS_MAX: usize = 16;
 
 /// Of the size that a server announces so much is made room for at once: what no byte came for takes no memory, but it takes addresses.
-pub const ANNOUNCED_BYTES_MAX: usize = 8 << 20;
+pub const ANNOUNCED_BYTES_MAX: usize = 16 << 20;
 /// An answer that is read by the thread that moved its bytes: it takes some ten microseconds, as long as waking another thread.
 pub const READ_WHERE_IT_ARRIVES_BYTES_MAX: usize = 16 << 10;
 /// What an answer leads to is announced by the thread that moved its bytes, over so many steps through what is in memory; one takes some
@@ -126,6 +126,8 @@ pub const WRITE_CHUNK_BYTES: usize = 256 << 10;
 
 /// Versions of one package that are kept; the most published package has below 20,000.
 pub const VERSIONS_MAX: usize = 50_000;
+/// Members of one version of a packument, whatever they are about; the most talkative have about 100.
+pub const MEMBERS_MAX: usize = 10_000;
 /// Files of one Python project that are kept; the most known have about 60,000.
 pub const FILES_MAX: usize = 200_000;
 /// Entries of one table (dependencies, features, tags) of one version.

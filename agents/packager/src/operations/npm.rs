@@ -322,7 +322,28 @@ fn written(
 /// What the project asks of the registry.
 pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
     let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
+    Ok(of_registry(&package_json::read(MANIFEST, &text)?))
+}
+
+/// What a plan of the whole project is going to ask the registry first: what its manifest names, where no lock says more. Nobody is asked
+/// for the packages of a workspace, whose names may be nobody else's matter.
+pub(super) fn foreseen(task: &Task<'_>, project: &Project) -> Result<Vec<Spec>> {
+    task.choices.check_honoured(Ecosystem::Npm, HONOURED)?;
+    workspace::refuse_npm_member(project.path())?;
+    for lock in [lock::FILE, NPM_LOCK].iter().chain(&FOREIGN_LOCKS) {
+        if project.content(&fixed(lock)?)?.is_some() {
+            return Ok(Vec::new());
+        }
+    }
+    let Some(text) = read_text(project, MANIFEST)? else { return Ok(Vec::new()) };
     let root = package_json::read(MANIFEST, &text)?;
+    match root.workspaces.is_empty() {
+        true => Ok(of_registry(&root)),
+        false => Ok(Vec::new()),
+    }
+}
+
+fn of_registry(root: &RootManifest) -> Vec<Spec> {
     let tables = [&root.dependencies, &root.dev_dependencies, &root.optional_dependencies];
     let written = tables.into_iter().flatten();
     // An alias is another package under this name; what is not of a registry is nobody's version.
@@ -331,7 +352,7 @@ pub(super) fn declared(project: &Project) -> Result<Vec<Spec>> {
         Some(other) => Spec::parse(&format!("npm:{other}")).ok(),
         None => Spec::parse(&format!("npm:{name}@{range}")).ok(),
     });
-    Ok(specs.collect())
+    specs.collect()
 }
 
 /// Whether the project asks for a package by an archive or a directory.

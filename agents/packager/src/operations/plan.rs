@@ -76,16 +76,21 @@ impl Task<'_> {
     }
 
     /// Begins what a plan has to wait for, in a project that is at rest; whether that is anything.
-    pub(crate) fn foresee(&self, request: &PlanRequest) -> Result<bool> {
+    pub(crate) fn foresee(&self, project: &Project, request: &PlanRequest) -> Result<bool> {
         let request = &*self.spelled(request)?;
         let wish = Wish::read(request)?;
         locked::check_frozen(self, wish.aim())?;
-        self.prepare(&wish.add);
+        let asked = match wish.aim() {
+            Aim::Install if self.choices.frozen => Vec::new(),
+            Aim::Install => npm::foreseen(self, project)?,
+            Aim::Change | Aim::Update(_) => wish.add.clone(),
+        };
+        self.prepare(&asked);
         // Where a registry is asked, its answer takes longer, and what that needs of the cores comes first.
         if self.setting.offline && wish.add.iter().any(|spec| spec.ecosystem == Ecosystem::Npm) {
             self.shop.tools.begin_version("node", self.variable("PATH").as_deref());
         }
-        Ok(!wish.add.is_empty())
+        Ok(!asked.is_empty())
     }
 
     /// Makes a plan that brings every environment in line with its manifest, and keeps it.
@@ -238,11 +243,11 @@ impl Task<'_> {
         Ok(digest)
     }
 
-    /// Has the registries asked for what is added, while the project and the tools of this machine are still looked at.
-    fn prepare(&self, add: &[Spec]) {
+    /// Has the registries asked for what is wanted of them, while the project and the tools of this machine are still looked at.
+    fn prepare(&self, wanted: &[Spec]) {
         let mut names: BTreeMap<Ecosystem, Vec<String>> = BTreeMap::new();
         // An alias or an address is about another package than its name says.
-        for spec in add.iter().filter(|spec| !spec.requirement.contains(':')) {
+        for spec in wanted.iter().filter(|spec| !spec.requirement.contains(':')) {
             names.entry(spec.ecosystem).or_default().push(spec.name.clone());
         }
         for (ecosystem, names) in names {

@@ -45,12 +45,13 @@ impl Packager {
             .try_clone()
             .map_err(|error| Error::io("duplicate", Path::new("."), &error))?;
         // Which registry is asked may stand in a manifest that a crash has left half changed, or that somebody is changing.
-        if !self.shop.transactions.is_at_rest(&Project::from_fd(copy)?)? {
+        let project = Project::from_fd(copy)?;
+        if !self.shop.transactions.is_at_rest(&project)? {
             return Ok(());
         }
         let asker = (&request.caller, request.priority, conversation);
         let task = self.task(asker, plan.setting.clone(), Some(directory))?;
-        if task.foresee(&plan)? {
+        if task.foresee(&project, &plan)? {
             let place = super::place_of(directory)?;
             let (setting, registries) = (task.setting.clone(), task.registries.clone());
             self.foreseen.keep(Begun { setting, place, registries });

@@ -2,16 +2,21 @@
 
 mod integrity;
 mod pack;
+mod version;
+mod walk;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess};
+use serde::de::{IgnoredAny, MapAccess};
 use url::Url;
 
 pub(crate) use self::integrity::integrity;
 pub(crate) use self::pack::{NotPacked, pack};
+use self::version::{Reader, fill, lend};
+use self::walk::Walk;
 
 use crate::io::lenient::{Accept, Borrow, Fill, Lend, Name, Pairs, Table};
 use crate::io::limits::{TABLE_ENTRIES_MAX, VERSIONS_MAX};
@@ -25,11 +30,11 @@ pub(crate) fn parse(
     registry: &Url,
 ) -> Result<Packument, serde_json::Error> {
     let raw = RawPackument::read(bytes)?;
-    let finish = |(text, raw, published): (Cow<'_, str>, Box<RawVersion<'_>>, Option<&str>)| {
+    let finish = |(text, raw, published): (Cow<'_, str>, RawVersion<'_>, Option<&str>)| {
         let version = raw.finish(&text, name, registry, published)?;
         Some((text.into_owned(), Arc::new(version)))
     };
-    let versions = in_order(raw.versions.0, &raw.time.sorted()).filter_map(finish).collect();
+    let versions = in_order(raw.versions, &raw.time.sorted()).filter_map(finish).collect();
     Ok(Packument { name: own_name(raw.name, name), dist_tags: raw.dist_tags.0, versions })
 }
 
@@ -37,11 +42,14 @@ fn own_name(own: Option<String>, asked: &str) -> String {
     own.filter(|name| !name.is_empty()).unwrap_or_else(|| asked.to_owned())
 }
 
+/// As they stand there.
+type Versions<'de> = Vec<(Cow<'de, str>, RawVersion<'de>)>;
+
 /// Versions in the order of their texts, of several with one text the last, each with the time that is said of it.
 fn in_order<'a, 'de>(
-    mut versions: Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>,
+    mut versions: Versions<'de>,
     times: &'a [(Cow<'de, str>, Cow<'de, str>)],
-) -> impl Iterator<Item = (Cow<'de, str>, Box<RawVersion<'de>>, Option<&'a str>)> {
+) -> impl Iterator<Item = (Cow<'de, str>, RawVersion<'de>, Option<&'a str>)> {
     versions.reverse();
     versions.sort_by(|(one, _), (other, _)| one.cmp(other));
     versions.dedup_by(|(one, _), (other, _)| one == other);
@@ -53,7 +61,6 @@ fn in_order<'a, 'de>(
 
 #[derive(Default)]
 struct RawPackument<'de> {
-    is_object: bool,
     name: Option<String>,
     dist_tags: Table,
     versions: Versions<'de>,
@@ -62,30 +69,27 @@ struct RawPackument<'de> {
 
 impl<'de> RawPackument<'de> {
     fn read(bytes: &'de [u8]) -> Result<Self, serde_json::Error> {
-        let mut raw = Self::default();
-        // Looking once whether all of it is text is faster than asking of every text. What is not text may be skipped.
-        match std::str::from_utf8(bytes) {
-            Ok(text) => raw.fill(serde_json::Deserializer::from_str(text))?,
-            Err(_) => raw.fill(serde_json::Deserializer::from_slice(bytes))?,
+        let (mut raw, mut walk) = (Self::default(), Walk::new(bytes));
+        if !walk.is_at_object() {
+            return Err(serde::de::Error::custom("not an object"));
         }
-        match raw.is_object {
-            true => Ok(raw),
-            false => Err(serde::de::Error::custom("not an object")),
+        let mut reader = Reader::default();
+        let mut has_more = walk.enter()?;
+        while has_more {
+            match &*walk::said(walk.name()?)? {
+                b"name" => fill(&mut raw.name, walk.value()?)?,
+                b"dist-tags" => fill(&mut raw.dist_tags, walk.value()?)?,
+                b"versions" => reader.versions(&mut walk, &mut raw.versions)?,
+                b"time" => lend(&mut raw.time, walk.value()?)?,
+                _ => {
+                    walk.value()?;
+                }
+            }
+            has_more = walk.has_more()?;
         }
-    }
-
-    fn fill<R: serde_json::de::Read<'de>>(
-        &mut self,
-        mut deserializer: serde_json::Deserializer<R>,
-    ) -> Result<(), serde_json::Error> {
-        Lend(self).deserialize(&mut deserializer)?;
-        deserializer.end()
+        walk.end().map(|()| raw)
     }
 }
-
-/// As they stand there.
-#[derive(Default)]
-struct Versions<'de>(Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>);
 
 /// Publication times; as many as versions, so beyond the bound of ordinary tables.
 #[derive(Default)]
@@ -108,52 +112,11 @@ macro_rules! read {
     };
 }
 
-/// The same for what keeps texts where they stand.
-macro_rules! lend {
-    ($object:ident, $place:expr) => {
-        $object.next_value_seed(Lend(&mut $place))?
-    };
-}
-
-impl<'de> Borrow<'de> for RawPackument<'de> {
-    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
-        self.is_object = true;
-        while let Some(Name(field)) = object.next_key()? {
-            match &*field {
-                "name" => read!(object, self.name),
-                "dist-tags" => read!(object, self.dist_tags),
-                "versions" => lend!(object, self.versions),
-                "time" => lend!(object, self.time),
-                _ => {
-                    object.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<'de> Borrow<'de> for Versions<'de> {
-    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
-        while let Some(Name(text)) = object.next_key()? {
-            if self.0.len() >= VERSIONS_MAX {
-                let message = format!("it has more than {VERSIONS_MAX} versions");
-                return Err(serde::de::Error::custom(message));
-            }
-            // In a box, since they are put in order.
-            let mut version = Box::new(RawVersion::default());
-            lend!(object, *version);
-            self.0.push((text, version));
-        }
-        Ok(())
-    }
-}
-
 impl<'de> Borrow<'de> for Times<'de> {
     fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
         while let Some(Name(text)) = object.next_key()? {
             let mut time: Option<Cow<'de, str>> = None;
-            lend!(object, time);
+            object.next_value_seed(Lend(&mut time))?;
             if let Some(time) = time.filter(|_| self.0.len() < VERSIONS_MAX) {
                 self.0.push((text, time));
             }
@@ -162,8 +125,17 @@ impl<'de> Borrow<'de> for Times<'de> {
     }
 }
 
+/// What is read of a version.
 #[derive(Default)]
 struct RawVersion<'de> {
+    tables: Rc<Tables<'de>>,
+    deprecated: Deprecated,
+    dist: Dist<'de>,
+}
+
+/// What mostly is the same in many versions.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Tables<'de> {
     dependencies: Pairs<'de>,
     optional_dependencies: Pairs<'de>,
     peer_dependencies: Pairs<'de>,
@@ -174,46 +146,13 @@ struct RawVersion<'de> {
     os: Vec<String>,
     cpu: Vec<String>,
     libc: Vec<String>,
-    deprecated: Deprecated,
     has_install_script: Option<bool>,
     gypfile: Option<bool>,
     scripts: Scripts,
     license: License,
-    dist: Dist<'de>,
-    directories: Directories,
 }
 
-impl<'de> Borrow<'de> for RawVersion<'de> {
-    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
-        while let Some(Name(field)) = object.next_key()? {
-            match &*field {
-                "dependencies" => lend!(object, self.dependencies),
-                "optionalDependencies" => lend!(object, self.optional_dependencies),
-                "peerDependencies" => lend!(object, self.peer_dependencies),
-                "peerDependenciesMeta" => read!(object, self.peer_dependencies_meta),
-                "bundleDependencies" | "bundledDependencies" => read!(object, self.bundled),
-                "bin" => read!(object, self.bin),
-                "engines" => read!(object, self.engines),
-                "os" => read!(object, self.os),
-                "cpu" => read!(object, self.cpu),
-                "libc" => read!(object, self.libc),
-                "deprecated" => read!(object, self.deprecated),
-                "hasInstallScript" => read!(object, self.has_install_script),
-                "gypfile" => read!(object, self.gypfile),
-                "scripts" => read!(object, self.scripts),
-                "license" => read!(object, self.license),
-                "dist" => lend!(object, self.dist),
-                "directories" => read!(object, self.directories),
-                _ => {
-                    object.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct PeerMeta(bool);
 
 impl Accept for PeerMeta {
@@ -232,7 +171,7 @@ impl Accept for PeerMeta {
     }
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Bundled {
     all: bool,
     names: Vec<String>,
@@ -256,7 +195,7 @@ impl Accept for Bundled {
     }
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Bin {
     single: Option<String>,
     table: Table,
@@ -297,7 +236,7 @@ impl Accept for Directories {
     }
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Engines {
     node: Option<String>,
 }
@@ -330,7 +269,7 @@ impl Accept for Deprecated {
 }
 
 /// The scripts that an installation runs, in the order in which it does.
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct Scripts([bool; 3]);
 
 const INSTALL_SCRIPTS: [&str; 3] = ["preinstall", "install", "postinstall"];
@@ -353,7 +292,7 @@ impl Accept for Scripts {
     }
 }
 
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 struct License(Option<String>);
 
 impl Accept for License {
@@ -380,22 +319,6 @@ struct Dist<'de> {
     unpacked_size: Option<u64>,
 }
 
-impl<'de> Borrow<'de> for Dist<'de> {
-    fn borrow_object<A: MapAccess<'de>>(&mut self, mut object: A) -> Result<(), A::Error> {
-        while let Some(Name(field)) = object.next_key()? {
-            match &*field {
-                "tarball" => lend!(object, self.tarball),
-                "integrity" => lend!(object, self.integrity),
-                "unpackedSize" => read!(object, self.unpacked_size),
-                _ => {
-                    object.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 impl Dist<'_> {
     /// Where the archive is.
     fn address(&self, registry: &Url) -> Option<Cow<'_, str>> {
@@ -411,26 +334,28 @@ pub(crate) fn described<'f>(
     files: impl Iterator<Item = &'f str>,
 ) -> Result<Version, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut raw = RawVersion::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let read = Lend(&mut raw).deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    read.map_err(|error| error.to_string())?;
-    let folder = raw.directories.bin.take().filter(|_| raw.bin.is_empty());
-    let folder = folder.map(|folder| plain_path(&folder));
+    let wrong = |error: serde_json::Error| error.to_string();
+    // All of it is JSON, also what is not read.
+    serde_json::from_slice::<IgnoredAny>(bytes).map_err(wrong)?;
+    let mut reader = Reader::default();
+    let raw = reader.version(&mut Walk::new(bytes)).map_err(wrong)?;
+    let folder = reader.directories().map_err(wrong)?.bin;
+    let mut tables = Tables::clone(&raw.tables);
+    let folder = folder.filter(|_| tables.bin.is_empty()).map(|folder| plain_path(&folder));
     for path in files {
         // What has one is built with it, unless the package says otherwise.
         if path == "binding.gyp" {
-            raw.gypfile.get_or_insert(true);
+            tables.gypfile.get_or_insert(true);
         }
         let below = folder.as_ref().and_then(|folder| path.strip_prefix(folder.as_str()));
         if let Some(inside) = below.and_then(|below| below.strip_prefix('/'))
             && !inside.split('/').any(|part| part.starts_with('.'))
         {
             let command = path.rsplit('/').next().unwrap_or(path);
-            raw.bin.table.0.insert(command.to_owned(), path.to_owned());
+            tables.bin.table.0.insert(command.to_owned(), path.to_owned());
         }
     }
-    let described = raw.describe(version, name);
+    let described = tables.describe(version, name, &raw.deprecated);
     described.ok_or_else(|| "it needs more packages than anybody has".to_owned())
 }
 
@@ -448,30 +373,14 @@ impl RawVersion<'_> {
             tarball,
             hashes: integrity(self.dist.integrity.as_deref().unwrap_or_default()),
             unpacked_size: self.dist.unpacked_size,
-            ..self.describe(text, name)?
+            ..self.tables.describe(text, name, &self.deprecated)?
         })
     }
+}
 
-    /// Whether all that [`Self::describe`] reads is the same, but for the deprecation.
-    fn has_same_tables(&self, other: &Self) -> bool {
-        self.dependencies == other.dependencies
-            && self.optional_dependencies == other.optional_dependencies
-            && self.peer_dependencies == other.peer_dependencies
-            && self.peer_dependencies_meta == other.peer_dependencies_meta
-            && self.bundled == other.bundled
-            && self.bin == other.bin
-            && self.engines == other.engines
-            && self.os == other.os
-            && self.cpu == other.cpu
-            && self.libc == other.libc
-            && self.has_install_script == other.has_install_script
-            && self.gypfile == other.gypfile
-            && self.scripts == other.scripts
-            && self.license == other.license
-    }
-
-    /// All but where its archive is.
-    fn describe(&self, text: &str, name: &str) -> Option<Version> {
+impl Tables<'_> {
+    /// All of a version but where its archive is.
+    fn describe(&self, text: &str, name: &str, deprecated: &Deprecated) -> Option<Version> {
         // A table of that length was cut: the version would seem to need less than it does.
         let tables = [&self.dependencies, &self.optional_dependencies, &self.peer_dependencies];
         let is_cut = tables.iter().any(|table| table.len() >= TABLE_ENTRIES_MAX)
@@ -508,7 +417,7 @@ impl RawVersion<'_> {
             os: self.os.clone(),
             cpu: self.cpu.clone(),
             libc: self.libc.clone(),
-            deprecated: self.deprecated.0.clone(),
+            deprecated: deprecated.0.clone(),
             install_scripts,
             license: self.license.0.clone(),
             ..Version::default()

@@ -60,6 +60,46 @@ fn a_registry_is_asked_before_the_state_is_opened_and_for_nothing_twice() {
 }
 
 #[test]
+fn the_registry_is_asked_for_what_a_manifest_names_where_nothing_else_says_more() {
+    const NAMES_LEAF: &str = r#"{"dependencies":{"leaf":"1","other":"file:other"}}"#;
+    let begins = |files: &[(&str, &str)], setting: &dyn Fn(&mut Setting)| {
+        let scratch = Scratch::new();
+        let (asks, asked) = channel();
+        let server = Server::start(move |_| {
+            asks.send(()).expect("heard");
+            leaf()
+        });
+        for (name, text) in files {
+            let path = scratch.path("project").join(name);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("a directory");
+            std::fs::write(path, text).expect("space");
+        }
+        let mut install = PlanRequest { add: Vec::new(), install: true, ..wish(&server) };
+        setting(&mut install.setting);
+        let packager = scratch.packager_for_one();
+        foresee(&scratch, &packager, "pkg.plan", &install);
+        let begins = is_ready_to_ask(&packager);
+        if begins {
+            asked.recv_timeout(WATCHDOG).expect("it is asked");
+            assert_eq!(server.paths(), ["/leaf"]);
+        }
+        assert!(!scratch.path("state/state.sqlite3").exists(), "nothing needed the state");
+        begins
+    };
+    let manifest = ("package.json", NAMES_LEAF);
+    let as_it_is = &|_: &mut Setting| {};
+    assert!(begins(&[manifest], as_it_is));
+    assert!(!begins(&[], as_it_is));
+    assert!(!begins(&[("package.json", "{")], as_it_is));
+    for lock in ["bolide.lock", "package-lock.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock"] {
+        assert!(!begins(&[manifest, (lock, "")], as_it_is), "{lock}");
+    }
+    let workspaces = r#"{"workspaces":["member"],"dependencies":{"leaf":"1"}}"#;
+    assert!(!begins(&[("package.json", workspaces)], as_it_is), "whose names may be private");
+    assert!(!begins(&[manifest], &|setting| setting.options.frozen = true));
+}
+
+#[test]
 fn what_was_begun_is_for_the_same_caller_in_the_same_place_and_once() {
     let scratch = Scratch::new();
     let server = Server::start(|_| leaf());

@@ -3,13 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use ipc::archive::ArchiveError;
 use url::Url;
 
 use super::integrity::Digests;
-use super::{RawPackument, RawVersion, in_order, own_name};
+use super::{RawPackument, RawVersion, Tables, Versions, in_order, own_name};
 use crate::metadata::npm::{Digest, Line, Packer, Version};
 
 /// Why there is no flat form.
@@ -24,25 +25,28 @@ pub(crate) fn pack(bytes: &[u8], name: &str, registry: &Url) -> Result<(String, 
     let raw = RawPackument::read(bytes).map_err(NotPacked::Unreadable)?;
     let own = own_name(raw.name, name);
     let packed =
-        pack_all(raw.versions.0, raw.time.sorted(), (&own, &raw.dist_tags.0), (name, registry));
+        pack_all(raw.versions, raw.time.sorted(), (&own, &raw.dist_tags.0), (name, registry));
     packed.map(|packed| (own, packed)).map_err(|_| NotPacked::TooLarge)
 }
 
 fn pack_all<'de>(
-    versions: Vec<(Cow<'de, str>, Box<RawVersion<'de>>)>,
+    versions: Versions<'de>,
     times: Vec<(Cow<'de, str>, Cow<'de, str>)>,
     (own, tags): (&str, &BTreeMap<String, String>),
     (name, registry): (&str, &Url),
 ) -> Result<Bytes, ArchiveError> {
     let mut packer = Packer::new(own, tags);
-    let mut before: Option<(Box<RawVersion<'_>>, Option<Version>)> = None;
+    let mut before: Option<(Rc<Tables<'_>>, Option<Version>)> = None;
     for (text, raw, published) in in_order(versions, &times) {
-        let known = before.take().filter(|(before, _)| before.has_same_tables(&raw));
+        let is_same =
+            |(before, _): &(Rc<_>, _)| Rc::ptr_eq(before, &raw.tables) || *before == raw.tables;
+        let known = before.take().filter(is_same);
         let is_known = known.is_some();
-        let tables = known.map_or_else(|| raw.describe(&text, name), |(_, tables)| tables);
+        let describe = || raw.tables.describe(&text, name, &raw.deprecated);
+        let tables = known.map_or_else(describe, |(_, tables)| tables);
         let of = (&*text, published, registry);
         if add(&mut packer, &raw, of, (tables.as_ref(), is_known))? {
-            before = Some((raw, tables));
+            before = Some((raw.tables, tables));
         }
     }
     packer.finish()

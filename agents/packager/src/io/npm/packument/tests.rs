@@ -1,6 +1,7 @@
 //! What packuments in the wild look like.
 
 use super::*;
+use crate::io::limits::MEMBERS_MAX;
 use proptest::prelude::*;
 
 fn registry() -> Url {
@@ -87,6 +88,17 @@ fn what_is_no_object_is_no_packument() {
     for text in ["", "[]", "7", "null", "\"x\"", "{", "{}x", r#"{"versions":{"1":{}"#] {
         assert!(parse(text.as_bytes(), "a", &registry()).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_version_of_too_many_members_is_refused() {
+    let of = |count: usize| {
+        let members = vec![r#""os":0"#; count].join(",");
+        parse(format!(r#"{{"versions":{{"1.0.0":{{{members}}}}}}}"#).as_bytes(), "a", &registry())
+    };
+    assert!(of(MEMBERS_MAX).is_ok());
+    let error = of(MEMBERS_MAX + 1).expect_err("too many");
+    assert_eq!(error.to_string(), "it has more than 10000 members in a version");
 }
 
 #[test]
@@ -200,6 +212,34 @@ fn assert_is_same(one: &Packument, other: &Packument) {
     assert_eq!(listed(one), listed(other));
 }
 
+/// Members of a version, some of which begin as others do, or are about the same.
+const MEMBERS: [&str; 24] = [
+    r#""dist":{"tarball":"a.tgz"}"#,
+    r#""dist":{"tarball":"a.tgz","unpackedSize":1}"#,
+    r#""dist":{"tarball":"a.tgz","unpackedSize":12}"#,
+    r#""dist":7"#,
+    r#""dist" : {"tarball":"\u0061.tgz","tarball":8}"#,
+    r#""dependencies":{"b":"^1"}"#,
+    r#""dependencies":{"b":"^1","c":"2"}"#,
+    r#""dependencies":{}"#,
+    r#""dependencies":"b""#,
+    r#""depend\u0065ncies":{"d":"4"}"#,
+    r#""bundleDependencies":["b"]"#,
+    r#""bundledDependencies":["c"]"#,
+    r#""bundledDependencies":true"#,
+    r#""bin":"x""#,
+    r#""bin":{"x":"y"}"#,
+    r#""hasInstallScript":true"#,
+    r#""hasInstallScript":false"#,
+    r#""os":["linux"]"#,
+    r#""os":["linux", "\"]}"]"#,
+    r#""license":"MIT""#,
+    r#""deprecated":"gone""#,
+    r#""_id":1"#,
+    r#""_id":12"#,
+    r#""_id":[{"os":["none"]},"}"]"#,
+];
+
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
@@ -232,6 +272,24 @@ proptest! {
         let lines: Vec<String> = lines.collect();
         let times = r#"{"1.0.0":"2020","1.1.1":"2021","1.0.0":"2022","2.0.0":5}"#;
         assert_packs(format!(r#"{{"time":{times},"versions":{{{}}}}}"#, lines.join(",")).as_bytes());
+    }
+
+    /// What stands in the version before is not read again.
+    #[test]
+    fn versions_are_read_as_if_each_stood_alone(
+        versions in proptest::collection::vec(proptest::collection::vec(0_usize..MEMBERS.len(), 0..9), 1..7),
+    ) {
+        let objects = versions.iter().map(|members| {
+            let members: Vec<&str> = members.iter().map(|member| MEMBERS[*member]).collect();
+            format!("{{{}}}", members.join(", "))
+        });
+        let lines: Vec<_> = objects.enumerate().map(|(n, object)| format!(r#""{n}.0.0":{object}"#)).collect();
+        let all = check(&format!(r#"{{"versions":{{{}}}}}"#, lines.join(",")));
+        for (n, line) in lines.iter().enumerate() {
+            let number = format!("{n}.0.0");
+            let alone = check(&format!(r#"{{"versions":{{{line}}}}}"#));
+            assert_eq!(all.versions.get(&number), alone.versions.get(&number), "{lines:?}");
+        }
     }
 
     #[test]

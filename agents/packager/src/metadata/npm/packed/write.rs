@@ -1,10 +1,13 @@
 //! Writes the flat form of a packument. What is written and how it is read again is said in the parent.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
 use agents_versions::npm::Version as Number;
 use bytes::Bytes;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use ipc::archive::{self, ArchiveError};
 
 use super::{
@@ -143,13 +146,15 @@ impl<'a> Packer<'a> {
 
 #[derive(Default)]
 struct Writer {
-    ids: HashMap<String, u32>,
+    hashing: DefaultHashBuilder,
+    /// Of every text, by what it says.
+    ids: HashTable<u32>,
     ends: Vec<u32>,
     texts: Vec<u8>,
     heads: Vec<u8>,
     tables: Vec<u8>,
-    /// Where tables with these bytes begin.
-    written: HashMap<Vec<u8>, u32>,
+    /// Where tables begin and end, by what they say.
+    written: HashTable<(u32, u32)>,
     details: Vec<u8>,
     /// The texts that were last in the places where the same one mostly stands again.
     recent: [Option<u32>; RECENT],
@@ -193,30 +198,43 @@ impl Writer {
 
     /// Where the tables of a version begin.
     fn tables_at(&mut self, version: &Version) -> Result<u32, ArchiveError> {
-        let tables = self.tables_of(version);
-        if let Some(begin) = self.written.get(&tables) {
-            return Ok(*begin);
+        let begin = self.tables.len();
+        let mut all = std::mem::take(&mut self.tables);
+        self.put_tables(&mut all, version);
+        self.tables = all;
+        let (tables, hashing) = (&self.tables, &self.hashing);
+        let of = |(begin, end): (u32, u32)| &tables[begin as usize..end as usize];
+        let new = (
+            u32::try_from(begin).map_err(too_large)?,
+            u32::try_from(tables.len()).map_err(too_large)?,
+        );
+        let hash = hashing.hash_one(of(new));
+        match self.written.entry(hash, |old| of(*old) == of(new), |old| hashing.hash_one(of(*old)))
+        {
+            Entry::Vacant(place) => {
+                place.insert(new);
+                Ok(new.0)
+            }
+            Entry::Occupied(old) => {
+                let same = old.get().0;
+                self.tables.truncate(begin);
+                Ok(same)
+            }
         }
-        let begin = u32::try_from(self.tables.len()).map_err(too_large)?;
-        self.tables.extend_from_slice(&tables);
-        self.written.insert(tables, begin);
-        Ok(begin)
     }
 
-    fn tables_of(&mut self, version: &Version) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.table(&mut out, &version.dependencies);
-        self.table(&mut out, &version.optional_dependencies);
-        self.table(&mut out, &version.peer_dependencies);
-        self.list(&mut out, &version.optional_peers);
-        self.list(&mut out, &version.bundled);
-        self.table(&mut out, &version.bin);
-        self.list(&mut out, &version.os);
-        self.list(&mut out, &version.cpu);
-        self.list(&mut out, &version.libc);
-        self.list(&mut out, &version.install_scripts);
-        self.optional(&mut out, version.license.as_deref());
-        out
+    fn put_tables(&mut self, out: &mut Vec<u8>, version: &Version) {
+        self.table(out, &version.dependencies);
+        self.table(out, &version.optional_dependencies);
+        self.table(out, &version.peer_dependencies);
+        self.list(out, &version.optional_peers);
+        self.list(out, &version.bundled);
+        self.table(out, &version.bin);
+        self.list(out, &version.os);
+        self.list(out, &version.cpu);
+        self.list(out, &version.libc);
+        self.list(out, &version.install_scripts);
+        self.optional(out, version.license.as_deref());
     }
 
     fn details_of(&mut self, line: &Line<'_>) {
@@ -243,32 +261,33 @@ impl Writer {
     }
 
     fn id(&mut self, text: &str) -> u32 {
-        if let Some(id) = self.ids.get(text) {
-            return *id;
+        let (texts, ends, hashing) = (&mut self.texts, &mut self.ends, &self.hashing);
+        let text = text.as_bytes();
+        let is_it = |id: &u32| text_of(texts, ends, *id) == text;
+        let hash_of = |id: &u32| hashing.hash_one(text_of(texts, ends, *id));
+        match self.ids.entry(hashing.hash_one(text), is_it, hash_of) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                // Whether all fits is asked once for each version; until then these only wrap.
+                let id = ends.len() as u32;
+                place.insert(id);
+                texts.extend_from_slice(text);
+                ends.push(texts.len() as u32);
+                id
+            }
         }
-        // Whether all fits is asked once for each version; until then these only wrap.
-        let id = self.ends.len() as u32;
-        self.texts.extend_from_slice(text.as_bytes());
-        self.ends.push(self.texts.len() as u32);
-        self.ids.insert(text.to_owned(), id);
-        id
     }
 
     /// The same for a text that probably is the one that was last in its place, which is found out faster than it is looked up.
     fn id_again(&mut self, place: usize, text: &str) -> u32 {
-        if let Some(id) = self.recent[place].filter(|id| self.text_of(*id) == text.as_bytes()) {
+        if let Some(id) =
+            self.recent[place].filter(|id| text_of(&self.texts, &self.ends, *id) == text.as_bytes())
+        {
             return id;
         }
         let id = self.id(text);
         self.recent[place] = Some(id);
         id
-    }
-
-    fn text_of(&self, id: u32) -> &[u8] {
-        let end = |at: usize| self.ends.get(at).map_or(0, |end| *end as usize);
-        let at = id as usize;
-        let start = at.checked_sub(1).map_or(0, end);
-        self.texts.get(start..end(at)).unwrap_or_default()
     }
 
     fn put(&mut self, out: &mut Vec<u8>, text: &str) {
@@ -313,7 +332,14 @@ impl Writer {
     }
 }
 
-/// Whether all that [`Writer::tables_of`] writes is the same.
+fn text_of<'a>(texts: &'a [u8], ends: &[u32], id: u32) -> &'a [u8] {
+    let end = |at: usize| ends.get(at).map_or(0, |end| *end as usize);
+    let at = id as usize;
+    let start = at.checked_sub(1).map_or(0, end);
+    texts.get(start..end(at)).unwrap_or_default()
+}
+
+/// Whether all that [`Writer::put_tables`] writes is the same.
 fn has_same_tables(one: &Version, other: &Version) -> bool {
     one.dependencies == other.dependencies
         && one.optional_dependencies == other.optional_dependencies
